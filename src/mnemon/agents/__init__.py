@@ -1,0 +1,1 @@
+"""Agents: the prompts and tools of one system each, torch-free."""

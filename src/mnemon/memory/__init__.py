@@ -1,0 +1,1 @@
+"""Memory: named sections of entries, an operation log, and the ranking of entries."""

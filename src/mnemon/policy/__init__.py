@@ -1,0 +1,1 @@
+"""Policies: anything that writes. Import the module you need; only local, tiny and embed need torch."""

@@ -1,0 +1,1 @@
+"""Tasks: one file per dataset or environment, from a row to a Task."""
