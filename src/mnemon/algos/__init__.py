@@ -1,0 +1,1 @@
+"""Credit and losses as pure functions, each beside its equation."""

@@ -1,0 +1,1 @@
+"""Training: rows, the trainer, checkpoints and the loop. The only layer that needs torch for gradients."""
