@@ -92,8 +92,8 @@ class DenseIndex:
             return []
         self._flush()
         query_D = self.settings.embed([self.settings.query_prefix + query])[0]
-        cosine_N = np.round(self._matrix_C_D[: len(self._ids)] @ query_D, 6)
-        scores = dict(zip(self._ids, cosine_N.astype(np.float64).round(6).tolist(), strict=True))
+        cosine_N = (self._matrix_C_D[: len(self._ids)] @ query_D).astype(np.float64).round(6)
+        scores: dict[int, float] = dict(zip(self._ids, cosine_N.tolist(), strict=True))
         return top(scores, k, self._ids, among, all)
 
     def copy(self) -> DenseIndex:
