@@ -64,14 +64,18 @@ def _rule(title: str, line: str = "─") -> str:
 
 def _summary(trajectory: Trajectory) -> str:
     parts = [
-        f"{len(trajectory.turns)} inputs",
-        f"{len(trajectory.steps)} policy calls",
-        f"{len(trajectory.answers)} answers",
+        _count(trajectory.turns, "input"),
+        _count(trajectory.steps, "policy call"),
+        _count(trajectory.answers, "answer"),
     ]
     if trajectory.scores:
         parts.append("scores " + _numbers(trajectory.scores))
     parts += [f"{name} {count}" for name, count in sorted(trajectory.events.items())]
     return " · ".join(parts) + (f"\nERROR: {trajectory.error}" if trajectory.error else "")
+
+
+def _count(things: Sequence[Any], name: str) -> str:
+    return f"{len(things)} {name}{'' if len(things) == 1 else 's'}"
 
 
 def _step(step: Step, seen: dict[str, Sequence[Message]]) -> Iterator[str]:
@@ -80,7 +84,7 @@ def _step(step: Step, seen: dict[str, Sequence[Message]]) -> Iterator[str]:
     yield _rule(f"{place} · {step.role}")
     known = _shared(seen.get(step.role, ()), step.messages)
     if known:
-        yield f"({known} message{'s' if known > 1 else ''} as before)"
+        yield f"({_count(step.messages[:known], 'message')} as before)"
     for message in step.messages[known:]:
         yield from _message(message)
     reply = step.completion.message
