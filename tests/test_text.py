@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 
 from mnemon.text import STOP_WORDS, spread_unspaced, stem, tokens
 
-SUFFIXES = (
+_SUFFIXES = (
     "s es ies ied ed ing eed y ly alli fulli bli logi ational tional enci anci izer entli eli ousli ization ation ator "
     "alism iveness fulness ousness aliti iviti biliti icate ative alize iciti ical ful ness al ance ence er ic able "
     "ible ant ement ment ent sion tion ion ou ism ate iti ous ive ize e ll ling ogy"
-).split()
+)
+SUFFIXES = _SUFFIXES.split()
 
 
 @pytest.mark.parametrize(
@@ -47,7 +48,7 @@ def test_stem(word: str, expected: str) -> None:
 def test_stem_equals_the_reference_stemmer() -> None:
     reference = pytest.importorskip("nltk.stem").PorterStemmer()
     rng = random.Random(0)
-    words = list(STOP_WORDS) + ["skies", "innings", "succeed", "howe", "don't", "caroline's"]
+    words = [*sorted(STOP_WORDS), "skies", "innings", "succeed", "howe", "don't", "caroline's"]
     for _ in range(4000):
         root = "".join(rng.choice("aeiouybcdlmnrstwxz") for _ in range(rng.randint(0, 6)))
         words.append(root + "".join(rng.choice(SUFFIXES) for _ in range(rng.randint(0, 3))))

@@ -22,13 +22,13 @@ STOP_WORDS = frozenset(_FUNCTION_WORDS.split())
 """English function words, left out of lexical search unless asked otherwise."""
 
 _ASCII_WORD = re.compile(r"[a-z0-9']+")
-# Scripts written without spaces between words: kana, Han (with extensions), Hangul, Thai, Lao, Burmese, Khmer.
-_UNSPACED = (
+UNSPACED = (
     "\u0e01-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3041-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff"
     "\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"
 )
-_UNSPACED_RUN = re.compile(f"[{_UNSPACED}]+")
-_UNSPACED_CHAR = re.compile(f"([{_UNSPACED}])")
+"""Scripts without spaces between words, as a class of a pattern: Thai, Lao, Burmese, Khmer, kana, Han, Hangul."""
+_UNSPACED_RUN = re.compile(f"[{UNSPACED}]+")
+_UNSPACED_CHAR = re.compile(f"([{UNSPACED}])")
 _ACCENTS = re.compile("[\u0300-\u036f]")
 
 
