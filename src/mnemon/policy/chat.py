@@ -83,7 +83,7 @@ def _read_call(obj: Any, form: Form, raw: str, index: int) -> ToolCall:
     if not isinstance(name, str) or not name:
         return bad('the call has no "name"')
     keys = ARGUMENT_KEYS[form]
-    arguments = next((obj[key] for key in keys if key in obj), {})
+    arguments: Any = next((obj[key] for key in keys if key in obj), {})
     if isinstance(arguments, str):
         try:
             arguments = _DECODER.decode(arguments)
@@ -134,7 +134,9 @@ def _after_think(text: str) -> int:
 
 
 def _parse_hermes(text: str) -> tuple[str, tuple[ToolCall, ...]]:
-    position, content, calls = _after_think(text), [], []
+    position = _after_think(text)
+    content: list[str] = []
+    calls: list[ToolCall] = []
     while position < len(text):
         call, think = text.find(CALL, position), text.find(THINK, position)
         if call < 0 and think < 0:
@@ -306,6 +308,10 @@ class Chat:
         """Ids of text, nothing added; special tokens written out in the text are recognised."""
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
         return ids
+
+    def forget(self) -> None:
+        """Empty the cache of rendered prompts."""
+        self._cache.clear()
 
     # ── the parts of a prompt ──
 

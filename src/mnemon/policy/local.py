@@ -1,82 +1,23 @@
-"""A Hugging Face causal language model in this process, as a policy that samples whole batches.
+"""A Hugging Face causal language model in this process, as a policy that answers whole batches.
 
-For a request with prompt x and temperature τ > 0 the t-th token is drawn from
-
-    p(y | x, y₁ … yₜ₋₁) = softmax(logits / τ),      logprob = log_softmax(logits / τ)[y]
-
-by inverting the cumulative distribution at a uniform number that comes from the request's own generator. There is no
-top-p, top-k or penalty, so the log-probabilities reported are those of the distribution sampled from, and a reply does
-not depend on who else is in the batch (beyond float noise in the logits). τ = 0 takes the most likely token and reports
-log-probabilities at τ = 1.
-
-What makes a batch cheap: the tokens that all prompts share are read once, equal prompts are read once, finished rows
-leave the batch, the cache is written in place, and prompts of similar length go together.
+Prompts come from the chat template (`Chat`), replies from `sampler.sample`: exact ids and log-probabilities, one
+generator per request seeded from its episode's key, so that a reply does not depend on the batch it was sampled in.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
-from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache
 
 from mnemon.policy.base import EPISODE, LOCKSTEP, Request, request_seed
 from mnemon.policy.chat import Chat
+from mnemon.policy.sampler import Reply, device_of, sample
 from mnemon.types import Completion, Message, MnemonError, ToolSchema
-
-MASK_BUDGET = 1 << 28
-"""Most entries of one prefill's attention mask (rows x length x length): long prompts go in smaller batches."""
-KEEP_ROWS = 0.8
-"""Finished rows are dropped once fewer than this share of the rows still runs."""
-
-
-class _Buffer(CacheLayerMixin):
-    """Keys and values of one layer, [rows, heads, capacity, dim], written in place; `update` returns views."""
-
-    is_sliding = False
-
-    def __init__(self, capacity: int) -> None:
-        super().__init__()
-        self.capacity, self.length = capacity, 0
-
-    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        self.keys = key_states.new_empty((*key_states.shape[:2], self.capacity, key_states.shape[3]))
-        self.values = value_states.new_empty((*value_states.shape[:2], self.capacity, value_states.shape[3]))
-        self.is_initialized = True
-
-    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-        start, self.length = self.length, self.length + key_states.shape[2]
-        self.keys[:, :, start : self.length] = key_states
-        self.values[:, :, start : self.length] = value_states
-        return self.keys[:, :, : self.length], self.values[:, :, : self.length]
-
-    def reorder_cache(self, beam_idx: Tensor) -> None:
-        keys, values = self.keys, self.values
-        self.lazy_initialization(*(x[:1].expand(len(beam_idx), *x.shape[1:]) for x in (keys, values)))
-        self.keys[:, :, : self.length] = keys[:, :, : self.length].index_select(0, beam_idx)
-        self.values[:, :, : self.length] = values[:, :, : self.length].index_select(0, beam_idx)
-
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        return self.length + query_length, 0
-
-    def get_seq_length(self) -> int:
-        return self.length
-
-    def get_max_length(self) -> int:
-        return self.capacity
-
-
-def _shared_prefix(prompts: Sequence[Sequence[int]]) -> int:
-    """How many first tokens all prompts have in common, leaving each at least one of its own."""
-    low, high = min(prompts), max(prompts)
-    limit = min(map(len, prompts)) - 1
-    return next((i for i in range(limit) if low[i] != high[i]), limit)
 
 
 class LocalPolicy:
@@ -114,10 +55,6 @@ class LocalPolicy:
         self.temperature, self.max_tokens, self.batch, self.seed = temperature, max_tokens, batch, seed
         config = model.config.get_text_config()
         self.window = window or int(getattr(config, "max_position_embeddings", 0)) or 1 << 30
-        kinds = set(getattr(config, "layer_types", None) or ())
-        sliding = not kinds and getattr(config, "sliding_window", None) is not None
-        self._layers: int = config.num_hidden_layers
-        self._plain = sliding or kinds - {"full_attention"} or config._attn_implementation != "sdpa"
         self.policy_version = 0
         self._calls = 0
 
@@ -177,152 +114,46 @@ class LocalPolicy:
                 )
         return [c for c in completions if c is not None]
 
-    def sample(self, prompts: Sequence[list[int]], seeds: Sequence[int]) -> list[tuple[list[int], list[float]]]:
+    def sample(self, prompts: Sequence[list[int]], seeds: Sequence[int]) -> list[Reply]:
         """One batch: for each prompt its sampled ids [T] (stop token included) and their log-probabilities [T]."""
         limits = [min(self.max_tokens, self.window - len(p)) for p in prompts]
-        training = self.model.training
-        self.model.eval()
-        try:
-            with torch.inference_mode():
-                return self._sample(prompts, seeds, limits)
-        finally:
-            self.model.train(training)
+        with self._evaluating():
+            return sample(
+                self.model,
+                prompts,
+                seeds=seeds,
+                limits=limits,
+                stop_ids=self.chat.stop_ids,
+                temperature=self.temperature,
+            )
 
     def logprobs(self, prompt_ids: Sequence[int], token_ids: Sequence[int]) -> list[float]:
         """Teacher-forced log-probabilities [T] of a reply at this policy's temperature, without any cache.
 
         They must equal the sampler's: the check that a run starts with.
         """
+        device = device_of(self.model)
+        with self._evaluating():
+            ids = torch.tensor([[*prompt_ids, *token_ids]], device=device)
+            logits = self.model(input_ids=ids, use_cache=False).logits[0, len(prompt_ids) - 1 : -1]
+            logp = torch.log_softmax(logits.float() / (self.temperature or 1.0), -1)
+            return [float(x) for x in logp.gather(-1, ids[0, len(prompt_ids) :, None])[:, 0]]
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        """Evaluation mode, without gradients; the model is given back as it was (a trainer may share it)."""
         training = self.model.training
         self.model.eval()
         try:
-            with torch.inference_mode():
-                ids = torch.tensor([[*prompt_ids, *token_ids]], device=self._device)
-                logits = self.model(input_ids=ids, use_cache=False).logits[0, len(prompt_ids) - 1 : -1]
-                logp = torch.log_softmax(logits.float() / (self.temperature or 1.0), -1)
-                return [float(x) for x in logp.gather(-1, ids[0, len(prompt_ids) :, None])[:, 0]]
+            with torch.no_grad():
+                yield
         finally:
             self.model.train(training)
 
-    # ── the sampling loop ──
-
-    @property
-    def _device(self) -> torch.device:
-        device: torch.device = next(self.model.parameters()).device
-        return device
-
     def _batches(self, prompts: Sequence[list[int]]) -> list[list[int]]:
-        """Indices of the prompts, by length, in batches that fit `batch` and the mask budget."""
-        batches: list[list[int]] = []
-        for i in sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), prompts[i])):
-            rows = batches[-1] if batches else []
-            longest = len(prompts[rows[0]]) if rows else 0
-            if rows and len(rows) < self.batch and (len(rows) + 1) * longest**2 <= MASK_BUDGET:
-                rows.append(i)
-            else:
-                batches.append([i])
-        return batches
-
-    def _prefill(self, prompts: Sequence[list[int]], new: int) -> tuple[Cache, Tensor, Tensor, Tensor]:
-        """Read the prompts. Returns the cache, last logits [B, V], key mask [B, capacity] and positions [B]."""
-        device = self._device
-        unique = sorted(set(map(tuple, prompts)))
-        shared = _shared_prefix(unique) if len(unique) > 1 and not self._plain else 0
-        rest = max(map(len, unique)) - shared
-        cache = self._cache(shared + rest + new)
-        if shared:
-            ids = torch.tensor([unique[0][:shared]], device=device)
-            self.model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
-            cache.reorder_cache(torch.zeros(len(unique), dtype=torch.long, device=device))
-        pads = torch.tensor([rest - (len(p) - shared) for p in unique], device=device)[:, None]
-        ids = torch.tensor([[0] * (rest + shared - len(p)) + list(p[shared:]) for p in unique], device=device)
-        columns = torch.arange(rest, device=device)
-        keys = torch.ones((len(unique), shared + rest + new), dtype=torch.bool, device=device)
-        keys[:, shared : shared + rest] = columns >= pads
-        mask = None if len(unique) == 1 else keys[:, : shared + rest]
-        if mask is not None and not self._plain:  # a padding query sees itself, so that no softmax is empty
-            square = (columns[:, None] >= columns) & (columns >= pads)[:, None] | torch.eye(
-                rest, dtype=torch.bool, device=device
-            )
-            head = square.new_ones((len(unique), rest, shared))
-            mask = torch.cat([head, square], -1)[:, None]
-        positions = (columns - pads).clamp(min=0) + shared
-        logits = self.model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits[:, -1]
-        if cache.get_seq_length() != shared + rest:
-            raise MnemonError(f"{type(self.model).__name__} does not use the key-value cache it is given")
-        lengths = positions[:, -1] + 1
-        order = {p: i for i, p in enumerate(unique)}
-        rows = torch.tensor([order[tuple(p)] for p in prompts], device=device)
-        cache.reorder_cache(rows)
-        return cache, logits[rows], keys[rows], lengths[rows]
-
-    def _cache(self, capacity: int) -> Cache:
-        if self._plain:
-            return DynamicCache(config=self.model.config)
-        return Cache(layers=[_Buffer(capacity) for _ in range(self._layers)])
-
-    def _uniforms(self, seeds: Sequence[int], limits: Sequence[int]) -> Tensor:
-        """Uniform numbers [B, max(limits)]; row b comes from the generator of seed b alone."""
-        out = torch.zeros((len(seeds), max(limits)), dtype=torch.float64)
-        generator = torch.Generator()
-        for row, seed, limit in zip(out, seeds, limits, strict=True):
-            generator.manual_seed(seed)
-            row[:limit].uniform_(generator=generator)
-        return out
-
-    def _sample(
-        self, prompts: Sequence[list[int]], seeds: Sequence[int], limits: Sequence[int]
-    ) -> list[tuple[list[int], list[float]]]:
-        device, new = self._device, max(limits)
-        cache, logits, keys, positions = self._prefill(prompts, new)
-        length = cache.get_seq_length()
-        uniform = None if self.temperature == 0 else self._uniforms(seeds, limits).to(device)
-        stops = torch.tensor(sorted(self.chat.stop_ids), device=device)
-        limit = torch.tensor(limits, device=device)
-        tokens = torch.zeros((len(prompts), new), dtype=torch.long, device=device)
-        logprobs = torch.zeros((len(prompts), new), device=device)
-        count = limit.clone()  # [B] sampled tokens, settled when a row ends
-        rows = torch.arange(len(prompts), device=device)  # the request of each row still in the batch
-        running = torch.ones(len(prompts), dtype=torch.bool, device=device)
-        for step in range(new):
-            logp = torch.log_softmax(logits.float() / (self.temperature or 1.0), -1)  # [rows, V]
-            if uniform is None:
-                token = logp.argmax(-1)
-            else:
-                total = logp.exp().cumsum(-1, dtype=torch.float64)
-                point = uniform[rows, step, None] * total[:, -1:]
-                token = torch.searchsorted(total, point, right=True)[:, 0].clamp(max=logp.shape[-1] - 1)
-            tokens[rows, step] = token
-            logprobs[rows, step] = logp.gather(-1, token[:, None])[:, 0]
-            ended = running & (torch.isin(token, stops) | (limit[rows] == step + 1))
-            count[rows[ended]] = step + 1
-            running &= ~ended
-            alive = int(running.sum())
-            if alive == 0:
-                break
-            if alive <= KEEP_ROWS * len(running):
-                keep = running.nonzero()[:, 0]
-                cache.reorder_cache(keep)
-                rows, running, keys, token, positions = (x[keep] for x in (rows, running, keys, token, positions))
-            seen = keys[:, : length + step + 1]
-            logits = self.model(
-                input_ids=token[:, None],
-                attention_mask=seen if self._plain else seen[:, None, None],
-                position_ids=positions[:, None],
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            ).logits[:, -1]
-            positions = positions + 1
-        counts = count.tolist()
-        return [(t[:n], p[:n]) for t, p, n in zip(tokens.tolist(), logprobs.tolist(), counts, strict=True)]
+        """Indices of the prompts, sorted by length, in batches of at most `batch`."""
+        order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), prompts[i]))
+        return [order[i : i + self.batch] for i in range(0, len(order), self.batch)]
 
 
 # ── loading ──────────────────────────────────────────────────────────────────────────────────────────────────────────
