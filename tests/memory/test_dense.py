@@ -19,7 +19,7 @@ class HashEmbedder:
 
     def __init__(self, width: int = 8) -> None:
         self.id = f"hash-{width}"
-        self.width = width
+        self.dim = width
         self.calls: list[int] = []
 
     def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -27,7 +27,7 @@ class HashEmbedder:
         rows = []
         for text in texts:
             seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
-            row = np.random.default_rng(seed).normal(size=self.width)
+            row = np.random.default_rng(seed).normal(size=self.dim)
             rows.append(row / np.linalg.norm(row))
         return np.array(rows, dtype=np.float32)
 
@@ -84,6 +84,22 @@ def test_texts_are_embedded_once_and_together() -> None:
     assert index.search("q", 0) == []
 
 
+def test_blank_texts_have_no_vector() -> None:
+    embedder = HashEmbedder()
+    index = Dense(embedder, document_prefix="passage: ").index()
+    index.add(1, "rome")
+    index.add(2, "  ")
+    index.add(3, "was something")
+    index.add(3, "")
+    assert embedder.calls == []
+    other = index.copy()
+    other.remove(2)
+    assert index.search(" ", 9) == []
+    assert index.search("", 9, all=True) == [(1, 0.0), (2, 0.0), (3, 0.0)]
+    assert {i for i, _ in other.search("q", 9, all=True)} == {1, 3}
+    assert len(other) == 2
+
+
 def test_prefixes_belong_to_the_id_and_to_the_texts() -> None:
     embedder = HashEmbedder()
     plain, prefixed = Dense(embedder), Dense(embedder, query_prefix="query: ", document_prefix="passage: ")
@@ -116,7 +132,7 @@ def test_broken_embedders_are_named() -> None:
     index = Dense(embedder).index()
     index.add(1, "a")
     index.search("q", 1)
-    embedder.width = 4
+    embedder.dim = 4
     index.add(2, "b")
     with pytest.raises(MnemonError, match="4 numbers per text, before 8"):
         index.search("q", 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,19 +12,15 @@ from numpy.typing import NDArray
 from mnemon.memory.retrieve import Keep, Ranking, top
 from mnemon.types import MnemonError
 
-
-class Embedder(Protocol):
-    """Texts to vectors: [n] strings -> [n, d] float32, rows of length 1. `id` names model and settings."""
-
-    @property
-    def id(self) -> str: ...
-
-    def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]: ...
+if TYPE_CHECKING:
+    from mnemon.memory.embed import Embedder
 
 
 @dataclass(frozen=True)
 class Dense:
     """Cosine of sentence embeddings, exact. Scores are rounded to 6 decimals, so that equal texts tie.
+
+    A blank text has no vector: such a document scores 0, such a query ranks nothing.
 
     `query_prefix` and `document_prefix` are put before the texts, for models trained with instructions.
     """
@@ -67,17 +63,24 @@ class DenseIndex:
         self._ids: list[int] = []
         self._slot: dict[int, int] = {}
         self._pending: dict[int, str] = {}
+        self._blank: set[int] = set()
         self._shared = False
 
     def __len__(self) -> int:
-        return len(self._ids) + len(self._pending)
+        return len(self._ids) + len(self._pending) + len(self._blank)
 
     def add(self, entry_id: int, text: str) -> None:
-        if entry_id in self._slot:
+        if entry_id in self._slot or entry_id in self._pending or entry_id in self._blank:
             self.remove(entry_id)
-        self._pending[entry_id] = text
+        if text.strip():
+            self._pending[entry_id] = text
+        else:
+            self._blank.add(entry_id)
 
     def remove(self, entry_id: int) -> None:
+        if entry_id in self._blank:
+            self._blank.remove(entry_id)
+            return
         if entry_id in self._pending:
             del self._pending[entry_id]
             return
@@ -91,17 +94,19 @@ class DenseIndex:
         if k <= 0 or not len(self):
             return []
         self._flush()
-        query_D = self.settings.embed([self.settings.query_prefix + query])[0]
-        cosine_N = (self._matrix_C_D[: len(self._ids)] @ query_D).astype(np.float64).round(6)
-        scores: dict[int, float] = dict(zip(self._ids, cosine_N.tolist(), strict=True))
-        return top(scores, k, self._ids, among, all)
+        scores: dict[int, float] = {}
+        if query.strip() and self._ids:
+            query_D = self.settings.embed([self.settings.query_prefix + query])[0]
+            cosine_N = (self._matrix_C_D[: len(self._ids)] @ query_D).astype(np.float64).round(6)
+            scores = dict(zip(self._ids, cosine_N.tolist(), strict=True))
+        return top(scores, k, (*self._ids, *self._blank), among, all)
 
     def copy(self) -> DenseIndex:
         self._flush()
         other = DenseIndex(self.settings)
         other._matrix_C_D = self._matrix_C_D
         self._shared = other._shared = True
-        other._ids, other._slot = self._ids.copy(), self._slot.copy()
+        other._ids, other._slot, other._blank = self._ids.copy(), self._slot.copy(), self._blank.copy()
         return other
 
     def _own(self, capacity: int) -> None:
