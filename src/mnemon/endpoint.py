@@ -73,7 +73,7 @@ def base_of(url: str) -> str:
     if parts.username is not None or parts.password is not None:
         raise MnemonError(f"endpoint on {parts.hostname}: no user or password in the address; give the key as api_key")
     path = parts.path.rstrip("/")
-    whole = re.fullmatch(r"(.*)/(chat/completions|completions|embeddings)", path)
+    whole = re.fullmatch(r"(.*?)/(chat/completions|completions|embeddings)", path)
     if whole:
         path = whole[1]
     elif not re.search(r"/v\d+[a-z\d]*(/|$)", path):

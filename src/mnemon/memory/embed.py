@@ -151,8 +151,8 @@ class HashEmbedder:
 
         v_j = 1[j = 0] + Σ over n-grams g of the text with slot(g) = j of sign(g) · √count(g),   embedding = v / ‖v‖
 
-    slot(g) in 1 … dim − 1 and sign(g) come from a hash of g. The text is NFKC-normalised, case-folded, its white space joined
-    and a space put before and after; n-grams have `sizes` characters. Component 0 keeps every vector from being zero.
+    slot(g) in 1 … dim − 1 and sign(g) come from a hash of g. The text is NFKC-normalised and case-folded, its white
+    space joined, a space put before and after; n-grams have `sizes` characters. Component 0 keeps v from being zero.
     """
 
     def __init__(self, dim: int = 256, sizes: Sequence[int] = (2, 3)) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from transformers import AutoModel, AutoTokenizer
-from transformers.utils import cached_file
+from transformers.utils.hub import cached_file
 
 from mnemon.memory.embed import Vectors, check_texts
 from mnemon.types import MnemonError
@@ -54,8 +54,8 @@ class LocalEmbedder:
     ) -> LocalEmbedder:
         """Load a model folder, or a model of the Hugging Face hub (``sentence-transformers/all-MiniLM-L6-v2``).
 
-        pooling: None takes what the model's own ``1_Pooling/config.json`` says, else the mean. max_tokens: None takes the
-        model's limit. Raises `MnemonError` when it cannot be loaded.
+        pooling: None takes what the model's own ``1_Pooling/config.json`` says, else the mean. max_tokens: None takes
+        the model's limit. Raises `MnemonError` when it cannot be loaded.
         """
         source = str(path_or_hub)
         try:
@@ -63,8 +63,8 @@ class LocalEmbedder:
             model = AutoModel.from_pretrained(source, revision=revision, dtype=torch.float32)
         except (OSError, ValueError) as error:
             raise MnemonError(
-                f"embedder {source!r} cannot be loaded: {str(error).splitlines()[0]}. Give a folder with config.json, weights "
-                "and tokenizer, or the name of a model on the hub (with network, or already downloaded)"
+                f"embedder {source!r} cannot be loaded: {str(error).splitlines()[0]}. Give a folder with config.json, "
+                "weights and tokenizer, or the name of a model on the hub (with network, or already downloaded)"
             ) from error
         limits = [tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", None), max_tokens]
         return cls(
@@ -125,14 +125,15 @@ def _own_pooling(source: str, revision: str | None) -> Pooling:
     if file is None:
         return "mean"
     config = json.loads(Path(file).read_text())
-    modes = sorted(name for name, on in config.items() if name.startswith("pooling_mode_") and on is True)
-    if modes in (["pooling_mode_mean_tokens"], []):
-        return "mean"
-    if modes == ["pooling_mode_cls_token"]:
-        return "cls"
-    raise MnemonError(
-        f"embedder {source!r} was trained with {', '.join(modes)}; only mean and cls pooling are known here"
-    )
+    modes = [
+        name.removeprefix("pooling_mode_") for name, on in config.items() if on is True and "pooling_mode_" in name
+    ]
+    if isinstance(config.get("pooling_mode"), str):
+        modes = [config["pooling_mode"]]
+    known: dict[str, Pooling] = {"mean_tokens": "mean", "cls_token": "cls", "mean": "mean", "cls": "cls"}
+    if len(modes) != 1 or modes[0] not in known:
+        raise MnemonError(f"embedder {source!r} pools by {modes or config}; only mean and cls are known here")
+    return known[modes[0]]
 
 
 def _digest(model: torch.nn.Module, pooling: str, max_tokens: int) -> str:
@@ -140,5 +141,5 @@ def _digest(model: torch.nn.Module, pooling: str, max_tokens: int) -> str:
     digest = hashlib.blake2b(f"{pooling} {max_tokens}".encode(), digest_size=8)
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
