@@ -1,0 +1,61 @@
+"""LoCoMo: ten very long conversations of two people, with questions (Maharana et al., arXiv 2402.17753)."""
+
+from mnemon.tasks.locomo.data import (
+    LICENSE,
+    OFFICIAL_SHA256,
+    Conversation,
+    Fact,
+    Locomo,
+    Problem,
+    Question,
+    Session,
+    Turn,
+)
+from mnemon.tasks.locomo.load import load, parse_time
+from mnemon.tasks.locomo.rows import (
+    CATEGORIES,
+    SCORERS,
+    TRAIN,
+    VALIDATION,
+    LinkedTurn,
+    SplitName,
+    asked,
+    linked_turns,
+    probe,
+    probe_id,
+    session_inputs,
+    split,
+    tasks,
+)
+from mnemon.tasks.locomo.summary import Counts, LocomoSummary, render_summary, summary
+
+__all__ = [
+    "CATEGORIES",
+    "LICENSE",
+    "OFFICIAL_SHA256",
+    "SCORERS",
+    "TRAIN",
+    "VALIDATION",
+    "Conversation",
+    "Counts",
+    "Fact",
+    "LinkedTurn",
+    "Locomo",
+    "LocomoSummary",
+    "Problem",
+    "Question",
+    "Session",
+    "SplitName",
+    "Turn",
+    "asked",
+    "linked_turns",
+    "load",
+    "parse_time",
+    "probe",
+    "probe_id",
+    "render_summary",
+    "session_inputs",
+    "split",
+    "summary",
+    "tasks",
+]
