@@ -132,4 +132,4 @@ def render_summary(locomo: Locomo, width: int = 120, problems: int | None = None
         console.print(f"  {problem}", markup=False, soft_wrap=True)
     if len(shown) < len(facts.problems):
         console.print(f"  … and {len(facts.problems) - len(shown)} more", markup=False)
-    return page.getvalue()
+    return "\n".join(line.rstrip() for line in page.getvalue().splitlines()) + "\n"
