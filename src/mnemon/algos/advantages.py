@@ -149,5 +149,5 @@ def whiten(advantages_N: ArrayLike, eps: float = 1e-8) -> Floats:
     values = np.asarray(advantages_N, dtype=np.float64)
     if values.size == 0:
         return values
-    centred: Floats = values - values.mean()
-    return centred / (values.std() + eps)
+    out: Floats = (values - values.mean()) / (values.std() + eps)
+    return out

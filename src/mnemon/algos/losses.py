@@ -1,6 +1,7 @@
 """Losses: pure functions beside their equations. Each returns one value per token; weights make the sum explicit.
 
-    loss = Σ_tokens weight · ( policy_loss + kl_coef · kl − entropy_coef · entropy ) + value_coef · Σ weight · value_loss
+    actor  = Σ_tokens weight · ( policy_loss + kl_coef · kl − entropy_coef · entropy )
+    critic = Σ_tokens weight · value_coef · value_loss
 
 There is no implicit mean anywhere: `weights` computes the per-token weights once, on the whole optimizer batch, before
 micro-batches, padding and sharding exist, so none of these can change the loss.
@@ -131,9 +132,13 @@ def kl_estimate(logp: Tensor, ref_logp: Tensor, kind: KLKind = "k3") -> Tensor:
     raise ValueError(f"kl_kind must be one of {get_args(KLKind)}, got {kind!r}")
 
 
-def entropy(logits: Tensor) -> Tensor:
-    """H = − Σ_v p_v · log p_v, natural units; logits [..., V] → [...]."""
-    log_p = torch.log_softmax(logits, dim=-1)
+def token_logprobs(log_p: Tensor, targets: Tensor) -> Tensor:
+    """log p(target): [N, V] log-probabilities, [N] targets → [N]."""
+    return log_p.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+
+
+def entropy(log_p: Tensor) -> Tensor:
+    """H = − Σ_v p_v · log p_v in nats: log-probabilities [..., V] → [...]."""
     return -(log_p.exp() * log_p).sum(dim=-1)
 
 

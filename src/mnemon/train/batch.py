@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -263,41 +264,60 @@ class Batch:
     Under causal attention no real token sees the padding on its right, so there is no attention mask. `input_ids`
     [B, T] leaves out each row's last token, which nothing is predicted from. `index` [N] points into the flattened
     [B·T] positions whose hidden state predicts `targets` [N]. `columns` are further values per sampled token [N].
+    `live` is False for a batch that only keeps another process company.
     """
 
     input_ids: Tensor
     index: Tensor
     targets: Tensor
     columns: dict[str, Tensor]
+    live: bool = True
 
 
 COLUMNS = ("old_logprobs", "advantages", "ref_logprobs", "values", "returns")
 
 
 def pad(
-    rows: Sequence[Row], weights: Sequence[Floats] | None = None, device: torch.device | str | None = None
+    rows: Sequence[Row],
+    weights: Sequence[NDArray[Any]] | None = None,
+    references: Sequence[Floats] | None = None,
+    device: torch.device | str | None = None,
+    live: bool = True,
 ) -> Batch:
-    """Right-pad rows into one `Batch`. Columns that any row lacks are left out; `weights` become column "weight"."""
+    """Right-pad rows into one `Batch`.
+
+    Columns are `COLUMNS` without those that any row lacks, "weight" from `weights`, and "ref_logprobs" from
+    `references` where given ([T] per row).
+    """
     sampled = [row.sampled for row in rows]
     width = max(max((int(at[-1]) for at in sampled if at.size), default=1), 1)
     ids = np.zeros((len(rows), width), dtype=np.int64)
     for b, row in enumerate(rows):
-        n = min(len(row) - 1, width) or 1
+        n = min(len(row), width)
         ids[b, :n] = row.input_ids[:n]
     index = np.concatenate([at - 1 + b * width for b, at in enumerate(sampled)])
-    targets = np.concatenate([row.input_ids[at] for row, at in zip(rows, sampled, strict=True)])
-    columns = {}
-    for name in COLUMNS:
-        arrays = [getattr(row, name) for row in rows]
-        if all(array is not None for array in arrays):
-            columns[name] = np.concatenate([a[at] for a, at in zip(arrays, sampled, strict=True)]).astype(np.float32)
+    arrays: dict[str, Sequence[NDArray[Any] | None]] = {name: [getattr(r, name) for r in rows] for name in COLUMNS}
+    if references is not None:
+        arrays["ref_logprobs"] = references
     if weights is not None:
-        columns["weight"] = np.concatenate([w[at] for w, at in zip(weights, sampled, strict=True)]).astype(np.float32)
+        arrays["weight"] = weights
 
-    def tensor(array: NDArray[np.generic]) -> Tensor:
-        return torch.from_numpy(array).to(device) if device is not None else torch.from_numpy(array)
+    def tensor(per_row: Sequence[NDArray[Any]], dtype: type[np.generic]) -> Tensor:
+        flat = np.concatenate([a[at] for a, at in zip(per_row, sampled, strict=True)]).astype(dtype)
+        return torch.from_numpy(flat).to(device)
 
-    return Batch(tensor(ids), tensor(index), tensor(targets), {k: tensor(v) for k, v in columns.items()})
+    columns = {}
+    for name, per_row in arrays.items():
+        present = [a for a in per_row if a is not None]
+        if len(present) == len(rows):
+            columns[name] = tensor(present, np.float32)
+    return Batch(
+        input_ids=torch.from_numpy(ids).to(device),
+        index=torch.from_numpy(index).to(device),
+        targets=tensor([row.input_ids for row in rows], np.int64),
+        columns=columns,
+        live=live,
+    )
 
 
 def micro_batches(rows: Sequence[Row], token_budget: int) -> list[list[int]]:

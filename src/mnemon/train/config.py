@@ -92,7 +92,8 @@ class TrainConfig:
         for name in ("minibatch", "max_row_tokens", "total_steps", "world_size"):
             value = getattr(self, name)
             _require(value is None or value >= 1, name, "at least 1 or None", value)
-        _require(all(0 <= b < 1 for b in self.betas) and len(self.betas) == 2, "betas", "two numbers in [0, 1)", self.betas)
+        betas_ok = len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas)
+        _require(betas_ok, "betas", "two numbers in [0, 1)", self.betas)
         _require(0 <= self.clip_low < 1, "clip_low", "in [0, 1)", self.clip_low)
         _require(self.clip_high >= 0, "clip_high", "at least 0", self.clip_high)
         _require(self.dual_clip is None or self.dual_clip > 1, "dual_clip", "greater than 1 or None", self.dual_clip)
@@ -120,8 +121,8 @@ class TrainConfig:
 def lr_factor(update: int, config: TrainConfig) -> float:
     """Multiplier of the learning rate for update 0, 1, …
 
-        (u + 1) / warmup                         u < warmup
-        1 | ½(1 + cos πp) | 1 − p                else, p = (u − warmup) / (total_steps − warmup), capped at 1
+    (u + 1) / warmup                         u < warmup
+    1 | ½(1 + cos πp) | 1 − p                else, p = (u − warmup) / (total_steps − warmup), capped at 1
     """
     if update < config.warmup:
         return (update + 1) / config.warmup

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -15,6 +16,8 @@ from torch import Tensor, nn
 
 from mnemon.train.batch import Row
 from mnemon.types import MnemonError
+
+T = TypeVar("T")
 
 
 def world() -> tuple[int, int]:
@@ -60,28 +63,31 @@ def shards(rows: Sequence[Row], size: int) -> list[list[int]]:
 
 
 @torch.no_grad()
-def reduce_gradients(parameters: Iterable[Tensor], known: Iterable[Tensor] = ()) -> None:
-    """Sum gradients over processes in place.
+def fill_gradients(parameters: Sequence[Tensor], known: Iterable[Tensor]) -> list[Tensor]:
+    """Give zeros to parameters without a gradient that were trained before (`known`) or have one on another process.
 
-    A parameter without a gradient here gets zeros if another process has one, or if it is in `known` (it was trained
-    before): so processes, and batches in which nothing had to be computed, behave alike.
+    So processes, and batches in which nothing had to be computed, behave alike. Returns the parameters that have one.
     """
-    params = list(parameters)
     trained = {id(p) for p in known}
-    has = torch.tensor([p.grad is not None or id(p) in trained for p in params], dtype=torch.float32)
-    size = world()[1]
-    if size > 1 and params:
-        has = has.to(params[0].device)
+    has = torch.tensor([p.grad is not None or id(p) in trained for p in parameters], dtype=torch.float32)
+    if world()[1] > 1 and parameters:
+        has = has.to(parameters[0].device)
         dist.all_reduce(has, op=dist.ReduceOp.MAX)
-    chosen = [p for p, flag in zip(params, has.tolist(), strict=True) if flag]
+    chosen = [p for p, flag in zip(parameters, has.tolist(), strict=True) if flag]
     for p in chosen:
         if p.grad is None:
             p.grad = torch.zeros_like(p)
-    if size == 1 or not chosen:
+    return chosen
+
+
+@torch.no_grad()
+def sum_gradients(parameters: Sequence[Tensor]) -> None:
+    """Sum gradients over processes, in place."""
+    if world()[1] == 1 or not parameters:
         return
-    flat = torch.cat([p.grad.flatten() for p in chosen if p.grad is not None])
+    flat = torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
     dist.all_reduce(flat)
-    for p, piece in zip(chosen, flat.split([p.numel() for p in chosen]), strict=True):
+    for p, piece in zip(parameters, torch.split(flat, [p.numel() for p in parameters]), strict=True):
         assert p.grad is not None
         p.grad.copy_(piece.view_as(p))
 
@@ -94,11 +100,17 @@ def broadcast_parameters(module: nn.Module) -> None:
             dist.broadcast(tensor.data, src=0)
 
 
-def gather_rows(rows: Sequence[Row]) -> list[Row]:
-    """All processes' rows in rank order, on every process: for rollouts that were split over processes."""
+def gather(items: Sequence[T]) -> list[T]:
+    """All processes' items in rank order, on every process (rows of rollouts that were split over processes)."""
     size = world()[1]
     if size == 1:
-        return list(rows)
-    out: list[list[Row] | None] = [None] * size
-    dist.all_gather_object(out, list(rows))
-    return [row for part in out for row in part or []]
+        return list(items)
+    out: list[list[T] | None] = [None] * size
+    dist.all_gather_object(out, list(items))
+    return [item for part in out for item in part or []]
+
+
+def barrier() -> None:
+    """Wait for every process."""
+    if world()[1] > 1:
+        dist.barrier()

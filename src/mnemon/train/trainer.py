@@ -12,7 +12,8 @@ from __future__ import annotations
 import contextlib
 import copy
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -21,36 +22,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mnemon.algos.losses import clipped_surrogate, kl_estimate, value_loss, weights
+from mnemon.train import fsdp, state
 from mnemon.train.batch import Batch, Row, micro_batches, pad
 from mnemon.train.config import Lora, TrainConfig, lr_factor
-from mnemon.train.ranks import broadcast_parameters, check_world, reduce_gradients, shards, world
-from mnemon.train.scoring import Critic, Scorer, backbone, unwrap
+from mnemon.train.models import Critic, adamw, is_peft, make_critic, with_lora
+from mnemon.train.ranks import broadcast_parameters, check_world, fill_gradients, gather, shards, sum_gradients, world
+from mnemon.train.scoring import Scorer, backbone, unwrap
+from mnemon.train.sums import Sums, metrics
 from mnemon.types import MnemonError
 
 __all__ = ["Lora", "TrainConfig", "Trainer"]
 
 Floats = NDArray[np.float32]
-
-
-class _Sums:
-    """Sums of per-token quantities, kept on the device until the end of an update (no synchronisation before)."""
-
-    def __init__(self) -> None:
-        self.parts: dict[str, list[Tensor]] = {}
-
-    def add(self, **values: Tensor) -> None:
-        for name, value in values.items():
-            self.parts.setdefault(name, []).append(value.detach().sum().double())
-
-    def total(self, device: torch.device) -> dict[str, float]:
-        """Sums over micro-batches and processes (every process must have added the same names)."""
-        names = sorted(self.parts)
-        if not names:
-            return {}
-        flat = torch.stack([torch.stack(self.parts[name]).sum() for name in names]).to(device)
-        if world()[1] > 1:
-            torch.distributed.all_reduce(flat)
-        return dict(zip(names, flat.tolist(), strict=True))
 
 
 class Trainer:
@@ -76,11 +59,10 @@ class Trainer:
         device: torch.device | str | None = None,
     ) -> None:
         self.config = config
-        self.size = check_world(config.world_size)
-        if config.lora is not None:
-            model = _with_lora(model, config.lora)
-        self.model = model.to(device) if device is not None else model
+        self.rank, self.size = world()[0], check_world(config.world_size)
         self.device = torch.device(device) if device is not None else next(model.parameters()).device
+        model = with_lora(model, config.lora) if config.lora is not None else model
+        self.model = model.to(self.device)
         self.autocast = config.precision == "bfloat16" or (config.precision == "auto" and self.device.type != "cpu")
         if config.gradient_checkpointing:
             unwrap(self.model).gradient_checkpointing_enable({"use_reentrant": False})
@@ -89,45 +71,40 @@ class Trainer:
             if p.requires_grad and p.dtype in (torch.float16, torch.bfloat16):
                 p.data = p.data.float()  # half-precision parameters lose updates far smaller than themselves
         broadcast_parameters(self.model)
-        self.scorer = Scorer(self.model)
-        self._own_reference = reference is None and config.kl_coef > 0 and not _is_peft(self.model)
+        self.scorer = Scorer(self.model, sparse=not config.gradient_checkpointing)
+        self._own_reference = reference is None and config.kl_coef > 0 and not is_peft(self.model)
         self.reference = self._make_reference(reference)
-        self.critic = self._make_critic(critic)
+        self.critic: Critic | None = make_critic(self.model, critic)
+        if self.critic is not None:
+            self.critic = self.critic.to(self.device).eval()
+            broadcast_parameters(self.critic)
+        if config.fsdp:
+            self._shard()
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
-        self.optimizer = _adamw(self.parameters, config.lr, config)
-        self.critic_optimizer = None
+        self.optimizer = adamw(self.parameters, config.lr, config)
+        self.critic_optimizer: torch.optim.Optimizer | None = None
         if self.critic is not None:
             critic_lr = config.critic_lr if config.critic_lr is not None else 10 * config.lr
-            self.critic_optimizer = _adamw([p for p in self.critic.parameters() if p.requires_grad], critic_lr, config)
+            self.critic_optimizer = adamw(self.critic.trained(), critic_lr, config)
         self.updates = 0
         self.optimizer_steps = 0
         self.rng = np.random.default_rng(config.seed)
         self.model.eval()
 
-    # ── parts ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
     def _make_reference(self, reference: nn.Module | None) -> Scorer | None:
         if self.config.kl_coef == 0:
             return None
-        if reference is None and _is_peft(self.model):
+        if reference is None and is_peft(self.model):
             return self.scorer
         frozen = reference if reference is not None else copy.deepcopy(self.model)
         return Scorer(frozen.to(self.device).requires_grad_(False).eval())
 
-    def _make_critic(self, critic: nn.Module | str | None) -> Critic | None:
-        if critic is None:
-            return None
-        trunk = backbone(self.model) if isinstance(critic, str) else critic
-        if trunk is None:
-            raise MnemonError("critic='copy' needs a model with a separable backbone: pass a backbone as critic instead.")
-        if isinstance(critic, str):
-            if critic != "copy":
-                raise MnemonError(f"critic must be None, 'copy' or a module, got {critic!r}.")
-            trunk = copy.deepcopy(trunk)
-        width = unwrap(self.model).get_output_embeddings().weight.shape[1]
-        made = Critic(trunk, int(width)).to(self.device)
-        broadcast_parameters(made)
-        return made.eval()
+    def _shard(self) -> None:
+        if self.critic is not None or is_peft(self.model):
+            raise MnemonError("fsdp=True shards a whole model without critic or adapters: set fsdp=False for those.")
+        fsdp.shard(self.scorer, backbone(self.model), self.autocast)
+        if self.reference is not None:
+            fsdp.shard(self.reference, backbone(self.reference.model), self.autocast)
 
     def _precision(self) -> contextlib.AbstractContextManager[Any]:
         if self.autocast:
@@ -143,21 +120,23 @@ class Trainer:
 
     # ── scoring without gradients ────────────────────────────────────────────────────────────────────────────────────
 
-    def _score(self, rows: Sequence[Row], score: Any) -> list[Floats]:
-        """Apply `score(batch) -> [N]` to micro-batches; per row an array [T], 0 where nothing was sampled."""
-        out = [np.zeros(len(row), dtype=np.float32) for row in rows]
+    def _score(self, rows: Sequence[Row], score: Callable[[Batch], Tensor]) -> list[Floats]:
+        """`score(batch) -> [N]` over micro-batches, split over processes; per row an array [T], 0 where not sampled."""
+        mine, batches = self._batches(rows, [row.loss_mask for row in rows])
+        flat: list[Floats] = []
         with torch.no_grad(), self._precision():
-            for indices in micro_batches(rows, self.config.token_budget):
-                chosen = [rows[i] for i in indices]
-                if not any(row.loss_mask.any() for row in chosen):
-                    continue
-                flat = score(pad(chosen, device=self.device)).float().cpu().numpy()
-                offset = 0
-                for i, row in zip(indices, chosen, strict=True):
-                    at = row.sampled
-                    out[i][at] = flat[offset : offset + at.size]
-                    offset += at.size
-        return out
+            for batch in batches:
+                flat.append(score(batch).float().cpu().numpy())
+        done: dict[int, Floats] = {}
+        for indices, values in zip(mine, flat, strict=False):  # dummy batches of other processes come last
+            offset = 0
+            for i in indices:
+                at = rows[i].sampled
+                done[i] = np.zeros(len(rows[i]), dtype=np.float32)
+                done[i][at] = values[offset : offset + at.size]
+                offset += at.size
+        everywhere = dict(gather(list(done.items())))
+        return [everywhere[i] for i in range(len(rows))]
 
     def logprobs(self, rows: Sequence[Row]) -> list[Floats]:
         """Teacher-forced log-probs [T] of the sampled tokens under the current weights, at the config's temperature."""
@@ -169,7 +148,7 @@ class Trainer:
         reference, t = self.reference, self.config.temperature
         if reference is None:
             raise MnemonError("There is no reference model, because kl_coef is 0: set kl_coef > 0 to have one.")
-        off = self.model.disable_adapter() if reference is self.scorer else contextlib.nullcontext()  # type: ignore[operator]
+        off = cast(Any, self.model).disable_adapter() if reference is self.scorer else contextlib.nullcontext()
         with off:
             return self._score(rows, lambda b: reference(b.input_ids, b.index, b.targets, t)[0])
 
@@ -178,7 +157,8 @@ class Trainer:
         critic = self.critic
         if critic is None:
             raise MnemonError("There is no critic: make the trainer with critic='copy' for PPO.")
-        return self._score(rows, lambda b: critic(b.input_ids, b.index))
+        with critic.active():
+            return self._score(rows, lambda b: critic(b.input_ids, b.index))
 
     # ── updates ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -188,19 +168,23 @@ class Trainer:
         Every row needs `advantages` (and `returns` when there is a critic). With `row.weight` set on all rows those
         weights are used as they are; with None on all rows they are computed per minibatch by ``loss_weights``. Rows
         whose gradient is exactly zero (no advantage, no KL, entropy or value term) cost no forward pass but stay in the
-        denominators; so do rows longer than ``max_row_tokens``, which are left out of the loss as a whole.
+        denominators; so do rows longer than ``max_row_tokens``, which are left out of the loss as a whole. Under
+        several processes every process passes the same rows.
 
         Returns:
-            Means over tokens (policy_loss, kl, clip_fraction, ratio, approx_kl between sampler and current weights,
-            surprisal = mean −log p, entropy when its coefficient is not 0, value_loss) of the tokens computed, means over optimizer
-            steps (loss, grad_norm, critic_grad_norm), lr, and counts (tokens, rows_dropped, rows_skipped,
-            optimizer_steps, seconds).
+            Means over the tokens computed (policy_loss, kl, clip_fraction, ratio, approx_kl between sampler and current
+            weights, surprisal = mean −log p, entropy when its coefficient is not 0, value_loss); means over optimizer
+            steps (loss, grad_norm, critic_grad_norm); lr; counts (tokens, rows_dropped, rows_skipped,
+            optimizer_steps); seconds.
+
+        Raises:
+            MnemonError: rows lack something, or the gradient is not finite (the weights are then left as they were).
         """
         started = time.perf_counter()
         self._check(rows)
         lr = self._set_lr()
         references = self._references(rows)
-        sums, norms = _Sums(), []
+        sums, norms = Sums(self._names(), self.device), []
         dropped = skipped = 0
         self.model.train()
         for _ in range(self.config.epochs):
@@ -208,18 +192,43 @@ class Trainer:
                 kept, token_weights, n_dropped, n_skipped = self._prepare([rows[i] for i in minibatch])
                 dropped, skipped = dropped + n_dropped, skipped + n_skipped
                 chosen = [minibatch[i] for i in kept]
-                mine = shards([rows[i] for i in chosen], self.size)[world()[0]]
-                batches = self._batches(
-                    [rows[chosen[i]] for i in mine],
-                    [token_weights[i] for i in mine],
-                    None if references is None else [references[chosen[i]] for i in mine],
-                )
+                refs = None if references is None else [references[i] for i in chosen]
+                _, batches = self._batches([rows[i] for i in chosen], token_weights, refs)
                 norms.append(self._optimize(batches, sums))
         self.model.eval()
         self.updates += 1
-        metrics = self._metrics(sums, norms)
-        metrics |= {"lr": lr, "rows_dropped": float(dropped), "rows_skipped": float(skipped)}
-        return metrics | {"seconds": time.perf_counter() - started}
+        result = metrics(sums, norms)
+        result |= {"lr": lr, "rows_dropped": float(dropped), "rows_skipped": float(skipped)}
+        return result | {"seconds": time.perf_counter() - started}
+
+    def sft(self, rows: Sequence[Row]) -> dict[str, float]:
+        """One supervised update on all rows: L = − Σ w·mask·log p / Σ w·mask (w = `row.weight`, 1 where None).
+
+        Temperature is 1 here, whatever the sampler's. Returns loss, grad_norm, lr, tokens (of weight > 0), seconds.
+        """
+        started = time.perf_counter()
+        lr = self._set_lr()
+        flags = [(row.loss_mask != 0).astype(np.float32) for row in rows]
+        token_weights = [f if row.weight is None else f * row.weight for f, row in zip(flags, rows, strict=True)]
+        total = float(sum(float(w.sum()) for w in token_weights))
+        if total <= 0:
+            raise MnemonError(
+                "Trainer.sft got no token with a positive weight: check loss_mask and weight of the rows."
+            )
+        sums = Sums(["loss", "tokens"], self.device)
+        self.model.train()
+        for batch in self._batches(rows, [w / total for w in token_weights])[1]:
+            weight = batch.columns["weight"]
+            with self._precision():
+                logp, _ = self.scorer(batch.input_ids, batch.index, batch.targets)
+            loss = -(weight * logp).sum()
+            self._backward(loss)
+            sums.add(loss=loss, tokens=weight > 0)
+        norm = self._apply(self.optimizer, self.parameters)
+        self.optimizer_steps += 1
+        self.model.eval()
+        self.updates += 1
+        return sums.total() | {"grad_norm": float(norm), "lr": lr, "seconds": time.perf_counter() - started}
 
     def _check(self, rows: Sequence[Row]) -> None:
         if not rows:
@@ -229,6 +238,8 @@ class Trainer:
                 raise MnemonError(f"Row of {row.trajectory_id} has no advantages: write credit into the rows first.")
             if self.critic is not None and row.returns is None:
                 raise MnemonError(f"Row of {row.trajectory_id} has no returns for the critic: see batch.place_gae.")
+            if self.config.value_clip is not None and self.critic is not None and row.values is None:
+                raise MnemonError(f"Row of {row.trajectory_id} has no values for value_clip: see Trainer.values.")
         if len({row.weight is None for row in rows}) > 1:
             raise MnemonError("Some rows have weights and some have none: set row.weight on all rows or on none.")
 
@@ -251,7 +262,7 @@ class Trainer:
             yield [i for j in part for i in members[ids[j]]]
 
     def _prepare(self, rows: Sequence[Row]) -> tuple[list[int], list[Floats], int, int]:
-        """Weights on the whole optimizer batch, then which rows are computed: (kept, their weights, dropped, skipped)."""
+        """Weights on the whole optimizer batch, then what is computed: (rows kept, their weights, dropped, skipped)."""
         config = self.config
         if rows[0].weight is None:
             all_weights = weights(rows, config.loss_weights, config.loss_constant)
@@ -270,33 +281,28 @@ class Trainer:
         return kept, [all_weights[i] for i in kept], dropped, skipped
 
     def _batches(
-        self, rows: Sequence[Row], token_weights: Sequence[Floats], references: Sequence[Floats] | None
-    ) -> Iterator[Batch]:
-        for indices in micro_batches(rows, self.config.token_budget):
-            chosen = [rows[i] for i in indices]
-            batch = pad(chosen, [token_weights[i] for i in indices], self.device)
-            if references is not None:
-                flat = np.concatenate([references[i][rows[i].sampled] for i in indices])
-                batch.columns["ref_logprobs"] = torch.from_numpy(flat).to(self.device)
-            yield batch
+        self, rows: Sequence[Row], token_weights: Sequence[NDArray[Any]], references: Sequence[Floats] | None = None
+    ) -> tuple[list[list[int]], Iterator[Batch]]:
+        """This process's micro-batches: (indices of rows in each, the batches).
 
-    def _optimize(self, batches: Iterator[Batch], sums: _Sums) -> dict[str, Tensor]:
-        """One optimizer step of actor and critic over all micro-batches; returns the gradient norms."""
-        sums.add(**{name: torch.zeros((), device=self.device) for name in self._names()})
-        for batch in batches:
-            with self._precision():
-                loss = self._actor_loss(batch, sums)
-            loss.backward()  # type: ignore[no-untyped-call]
-            if self.critic is not None:
-                with self._precision():
-                    loss = self._critic_loss(self.critic, batch, sums)
-                loss.backward()  # type: ignore[no-untyped-call]
-        norms = {"grad_norm": self._apply(self.optimizer, self.parameters)}
-        if self.critic is not None and self.critic_optimizer is not None:
-            params = [p for p in self.critic.parameters() if p.requires_grad]
-            norms["critic_grad_norm"] = self._apply(self.critic_optimizer, params)
-        self.optimizer_steps += 1
-        return norms
+        A sharded model needs every process in every forward pass, so processes with fewer batches add ones of weight 0.
+        """
+        plans = [
+            [[part[j] for j in cut] for cut in micro_batches([rows[i] for i in part], self.config.token_budget)]
+            for part in shards(rows, self.size)
+        ]
+        mine = plans[self.rank]
+        missing = max(map(len, plans)) - len(mine) if self.config.fsdp else 0
+
+        def made() -> Iterator[Batch]:
+            for indices in mine:
+                refs = None if references is None else [references[i] for i in indices]
+                yield pad([rows[i] for i in indices], [token_weights[i] for i in indices], refs, self.device)
+            for _ in range(missing):
+                refs = None if references is None else [references[0]]
+                yield pad(rows[:1], [np.zeros(len(rows[0]))], refs, self.device, live=False)
+
+        return mine, made()
 
     def _names(self) -> list[str]:
         names = ["loss", "policy_loss", "ratio", "clip_fraction", "approx_kl", "surprisal", "tokens"]
@@ -304,7 +310,25 @@ class Trainer:
         names += ["entropy"] if self.config.entropy > 0 else []
         return names + (["value_loss"] if self.critic is not None else [])
 
-    def _actor_loss(self, batch: Batch, sums: _Sums) -> Tensor:
+    def _optimize(self, batches: Iterator[Batch], sums: Sums) -> dict[str, Tensor]:
+        """One optimizer step of actor and critic over all micro-batches; returns the gradient norms."""
+        made = list(batches)
+        for batch in made:
+            with self._precision():
+                loss = self._actor_loss(batch, sums)
+            self._backward(loss)
+        norms = {"grad_norm": self._apply(self.optimizer, self.parameters)}
+        if self.critic is not None and self.critic_optimizer is not None:
+            with self.critic.active():
+                for batch in made:
+                    with self._precision():
+                        loss = self._critic_loss(self.critic, batch, sums)
+                    self._backward(loss)
+                norms["critic_grad_norm"] = self._apply(self.critic_optimizer, self.critic.trained())
+        self.optimizer_steps += 1
+        return norms
+
+    def _actor_loss(self, batch: Batch, sums: Sums) -> Tensor:
         config, c = self.config, batch.columns
         logp, entropies = self.scorer(
             batch.input_ids, batch.index, batch.targets, config.temperature, config.entropy > 0
@@ -312,32 +336,41 @@ class Trainer:
         policy, ratio, clipped = clipped_surrogate(
             logp, c["old_logprobs"], c["advantages"], config.clip_low, config.clip_high, config.dual_clip
         )
+        measured = {"policy_loss": policy, "ratio": ratio, "clip_fraction": clipped}
         per_token = policy
         if config.kl_coef > 0:
             kl = kl_estimate(logp, c["ref_logprobs"], config.kl_kind)
             per_token = per_token + config.kl_coef * kl
-            sums.add(kl=kl)
+            measured["kl"] = kl
         if entropies is not None:
             per_token = per_token - config.entropy * entropies
-            sums.add(entropy=entropies)
+            measured["entropy"] = entropies
         loss = (c["weight"] * per_token).sum()
-        with torch.no_grad():
-            sums.add(loss=loss, policy_loss=policy, ratio=ratio, clip_fraction=clipped, surprisal=-logp)
-            sums.add(approx_kl=ratio - 1 - (logp - c["old_logprobs"]), tokens=torch.ones_like(logp))
+        if batch.live:
+            with torch.no_grad():
+                measured["approx_kl"] = ratio - 1 - (logp - c["old_logprobs"])
+                sums.add(loss=loss, surprisal=-logp, tokens=torch.ones_like(logp), **measured)
         return loss
 
-    def _critic_loss(self, critic: Critic, batch: Batch, sums: _Sums) -> Tensor:
+    def _critic_loss(self, critic: Critic, batch: Batch, sums: Sums) -> Tensor:
         c = batch.columns
         value = critic(batch.input_ids, batch.index)
         per_token = value_loss(value, c["returns"], c.get("values"), self.config.value_clip)
-        sums.add(value_loss=per_token)
+        if batch.live:
+            sums.add(value_loss=per_token)
         return self.config.value_coef * (c["weight"] * per_token).sum()
 
+    def _backward(self, loss: Tensor) -> None:
+        """Gradients of the summed loss; FSDP averages over processes, so it is given the loss times their number."""
+        (loss * self.size if self.config.fsdp else loss).backward()  # type: ignore[no-untyped-call]
+
     def _apply(self, optimizer: torch.optim.Optimizer, params: list[nn.Parameter]) -> Tensor:
-        """Sum gradients over processes, clip, step, forget. Refuses non-finite gradients before they reach the weights."""
-        reduce_gradients(params, optimizer.state)
+        """Sum gradients over processes, clip, step, forget. Non-finite gradients are refused before they do harm."""
+        chosen = fill_gradients(params, optimizer.state)
+        if not self.config.fsdp:
+            sum_gradients(chosen)
         limit = self.config.max_grad_norm
-        norm = nn.utils.clip_grad_norm_(params, limit if limit is not None else float("inf"))
+        norm = fsdp.full(nn.utils.clip_grad_norm_(params, limit if limit is not None else float("inf")))
         if not torch.isfinite(norm):
             optimizer.zero_grad()
             raise MnemonError(
@@ -348,115 +381,24 @@ class Trainer:
         optimizer.zero_grad()
         return norm
 
-    def _metrics(self, sums: _Sums, norms: list[dict[str, Tensor]]) -> dict[str, float]:
-        totals = sums.total(self.device)
-        tokens = totals.pop("tokens", 0.0)
-        loss = totals.pop("loss", 0.0)
-        metrics = {name: value / max(tokens, 1.0) for name, value in totals.items()}
-        for name in norms[0] if norms else ():
-            metrics[name] = float(torch.stack([norm[name] for norm in norms]).mean())
-        metrics |= {"loss": loss / max(len(norms), 1), "tokens": tokens, "optimizer_steps": float(len(norms))}
-        return metrics
-
-    def sft(self, rows: Sequence[Row]) -> dict[str, float]:
-        """One supervised update on all rows: L = − Σ w·mask·log p / Σ w·mask (w = `row.weight`, 1 where None).
-
-        Temperature is 1 here, whatever the sampler's. Returns loss, accuracy (share of weighted tokens that are the
-        most likely one is not computed: see `logprobs`), grad_norm, lr, tokens, seconds.
-        """
-        started = time.perf_counter()
-        if not rows:
-            raise MnemonError("Trainer.sft got no rows.")
-        lr = self._set_lr()
-        flags = [(row.loss_mask != 0).astype(np.float32) for row in rows]
-        token_weights = [f if row.weight is None else f * row.weight for f, row in zip(flags, rows, strict=True)]
-        total = float(sum(float(w.sum()) for w in token_weights))
-        if total <= 0:
-            raise MnemonError("Trainer.sft got rows whose weights are all 0: nothing to learn from.")
-        mine = shards(rows, self.size)[world()[0]]
-        sums = _Sums()
-        sums.add(loss=torch.zeros((), device=self.device), tokens=torch.zeros((), device=self.device))
-        self.model.train()
-        for batch in self._batches([rows[i] for i in mine], [token_weights[i] / total for i in mine], None):
-            with self._precision():
-                logp, _ = self.scorer(batch.input_ids, batch.index, batch.targets)
-                loss = -(batch.columns["weight"] * logp).sum()
-            loss.backward()  # type: ignore[no-untyped-call]
-            sums.add(loss=loss, tokens=(batch.columns["weight"] > 0).float())
-        norm = self._apply(self.optimizer, self.parameters)
-        self.optimizer_steps += 1
-        self.model.eval()
-        self.updates += 1
-        return sums.total(self.device) | {
-            "grad_norm": float(norm), "lr": lr, "seconds": time.perf_counter() - started
-        }
-
     # ── state ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def state_dict(self, weights: bool = True) -> dict[str, Any]:
         """Everything that resuming needs: optimizers, critic, own reference, counters and random generators.
 
-        ``weights=False`` leaves out the model, for callers that save it in its own format (`mnemon.train.checkpoint`).
+        ``weights=False`` leaves out the model, for callers that save it in its own format (`save_model`). Under
+        ``fsdp`` a collective call: every process must make it, and only rank 0 gets tensors.
         """
-        state: dict[str, Any] = {
-            "optimizer": self.optimizer.state_dict(),
-            "updates": self.updates,
-            "optimizer_steps": self.optimizer_steps,
-            "rng": {"shuffle": self.rng.bit_generator.state, "torch": torch.get_rng_state()},
-        }
-        if weights:
-            state["model"] = self.model.state_dict()
-        if torch.cuda.is_available():
-            state["rng"]["cuda"] = torch.cuda.get_rng_state_all()
-        if self.critic is not None and self.critic_optimizer is not None:
-            state["critic"] = self.critic.state_dict()
-            state["critic_optimizer"] = self.critic_optimizer.state_dict()
-        if self._own_reference and self.reference is not None:
-            state["reference"] = self.reference.state_dict()
-        return state
+        return state.collect(self, weights)
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Restore what `state_dict` gave; the next update is then bit for bit that of an uninterrupted run (CPU)."""
-        if "model" in state:
-            self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.updates, self.optimizer_steps = int(state["updates"]), int(state["optimizer_steps"])
-        self.rng.bit_generator.state = state["rng"]["shuffle"]
-        torch.set_rng_state(state["rng"]["torch"].cpu())
-        if torch.cuda.is_available() and "cuda" in state["rng"]:
-            torch.cuda.set_rng_state_all([s.cpu() for s in state["rng"]["cuda"]])
-        if (self.critic is not None) != ("critic" in state):
-            raise MnemonError("The saved state and this trainer differ in having a critic: use the settings it was saved with.")
-        if self.critic is not None and self.critic_optimizer is not None:
-            self.critic.load_state_dict(state["critic"])
-            self.critic_optimizer.load_state_dict(state["critic_optimizer"])
-        if self._own_reference and self.reference is not None:
-            if "reference" not in state:
-                raise MnemonError("The saved state has no reference model, but kl_coef > 0 now: it was saved with kl_coef 0.")
-            self.reference.load_state_dict(state["reference"])
+        state.restore(self, saved)
 
+    def save_model(self, folder: Path) -> None:
+        """Write the model (or its adapter) as safetensors for ``from_pretrained``. Collective; only rank 0 writes."""
+        state.save_model(self, folder)
 
-def _is_peft(model: nn.Module) -> bool:
-    return hasattr(model, "peft_config")
-
-
-def _with_lora(model: nn.Module, lora: Lora) -> nn.Module:
-    from peft import LoraConfig, get_peft_model
-
-    if _is_peft(model):
-        raise MnemonError("The model already has adapters: set lora to None in the training configuration.")
-    modules = lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules)
-    settings = LoraConfig(
-        r=lora.r, lora_alpha=lora.alpha, target_modules=modules, lora_dropout=lora.dropout, task_type="CAUSAL_LM"
-    )
-    return cast(nn.Module, get_peft_model(cast(Any, model), settings))
-
-
-def _adamw(parameters: Sequence[nn.Parameter], lr: float, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW (arXiv 1711.05101) with weight decay on matrices only."""
-    groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay, "base_lr": lr},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0, "base_lr": lr},
-    ]
-    groups = [group for group in groups if group["params"]]
-    return torch.optim.AdamW(groups, lr=lr, betas=config.betas, eps=config.eps, fused=True)
+    def load_model(self, folder: Path) -> None:
+        """Load what `save_model` wrote into the model, in place. Every process must call it."""
+        state.load_model(self, folder)
