@@ -39,6 +39,15 @@ def with_lora(model: nn.Module, lora: Lora) -> nn.Module:
     return cast(nn.Module, get_peft_model(cast(Any, model), settings))
 
 
+def checkpoint_activations(model: nn.Module) -> None:
+    """Recompute each layer in the backward pass instead of keeping its activations."""
+    inner = unwrap(model)
+    # renamed in transformers 5.2x; the old name warns there
+    enable = getattr(inner, "activation_checkpointing_enable", None) or inner.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
+    inner.enable_input_require_grads()
+
+
 def adamw(parameters: Sequence[nn.Parameter], lr: float, config: TrainConfig) -> torch.optim.AdamW:
     """AdamW (arXiv 1711.05101) with weight decay on matrices only; `base_lr` is what the schedule multiplies."""
     groups = [

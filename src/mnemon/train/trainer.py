@@ -25,9 +25,9 @@ from mnemon.algos.losses import clipped_surrogate, kl_estimate, value_loss, weig
 from mnemon.train import fsdp, state
 from mnemon.train.batch import Batch, Row, micro_batches, pad
 from mnemon.train.config import Lora, TrainConfig, lr_factor
-from mnemon.train.models import Critic, adamw, is_peft, make_critic, with_lora
+from mnemon.train.models import Critic, adamw, checkpoint_activations, is_peft, make_critic, with_lora
 from mnemon.train.ranks import broadcast_parameters, check_world, fill_gradients, gather, shards, sum_gradients, world
-from mnemon.train.scoring import Scorer, backbone, unwrap
+from mnemon.train.scoring import Scorer, backbone
 from mnemon.train.sums import Sums, metrics
 from mnemon.types import MnemonError
 
@@ -65,8 +65,7 @@ class Trainer:
         self.model = model.to(self.device)
         self.autocast = config.precision == "bfloat16" or (config.precision == "auto" and self.device.type != "cpu")
         if config.gradient_checkpointing:
-            unwrap(self.model).gradient_checkpointing_enable({"use_reentrant": False})
-            unwrap(self.model).enable_input_require_grads()
+            checkpoint_activations(self.model)
         for p in self.model.parameters():
             if p.requires_grad and p.dtype in (torch.float16, torch.bfloat16):
                 p.data = p.data.float()  # half-precision parameters lose updates far smaller than themselves
