@@ -62,8 +62,9 @@ def render_calls(calls: Iterable[ToolCall], form: Form = "hermes") -> str:
 def parse(text: str, form: Form = "hermes") -> tuple[str, tuple[ToolCall, ...]]:
     """Split a reply into (visible content, calls).
 
-    Thinking is left out; an unclosed ``<think>`` swallows the rest, and a ``</think>`` without its opening (templates
-    that open it in the prompt) ends a think that began with the text. Calls inside a think are thoughts, not calls.
+    Thinking is left out; an unclosed ``<think>`` swallows the rest, and a ``</think>`` before any other tag ends a
+    think that the prompt had opened. Calls inside a think are thoughts, not calls.
+
     Text that cannot be read as a call becomes a `ToolCall` with `error` and `raw` set, never an exception: to the agent
     it is a failed call. Strict where leniency would be exploited: one JSON object with a name and an arguments object
     (or a JSON string of one), nothing beside it.
@@ -127,10 +128,10 @@ def _hermes_call(text: str, start: int, index: int) -> tuple[ToolCall, int]:
 
 
 def _after_think(text: str) -> int:
-    """Where the visible text begins when the think was opened by the prompt, else 0."""
+    """Where the visible text begins when the prompt had opened the think, else 0: behind a leading ``</think>``."""
     end = text.find(END_THINK)
-    opening = text.find(THINK)
-    return end + len(END_THINK) if end >= 0 and not 0 <= opening < end else 0
+    opened = text.lstrip().startswith("{") or any(0 <= text.find(tag) < end for tag in (THINK, CALL, PYTHON_TAG))
+    return 0 if end < 0 or opened else end + len(END_THINK)
 
 
 def _parse_hermes(text: str) -> tuple[str, tuple[ToolCall, ...]]:
@@ -370,7 +371,8 @@ class Chat:
         if tools and "tools" not in self.template:
             raise MnemonError(
                 "tools were given, but the chat template has no place for them: the model would never see them. Use a "
-                "model whose template knows tools (Qwen2.5, Qwen3, Llama 3.1 …), or set tokenizer.chat_template."
+                "model whose template knows tools (Qwen2.5, Qwen3, Llama 3.1 …), or set tokenizer.chat_template. Where "
+                "the model was trained to know its tools unseen, say so in a comment there: {# tools are not shown #}."
             )
         schemas = self._tools[self._tools_key(tools)][1] if tools else None
         try:
