@@ -229,6 +229,13 @@ def test_the_key_is_sent_and_never_shown() -> None:
     assert len(str(caught.value)) < 700
 
 
+@pytest.mark.parametrize("usage", [None, 3, {}, {"prompt_tokens": None}, {"prompt_tokens": "many"}])
+def test_odd_usage_counts_nothing(usage: Any) -> None:
+    e, _ = endpoint({"usage": usage})
+    post(e, "sync")
+    assert (e.usage.calls, e.usage.prompt_tokens) == (1, 0)
+
+
 def test_no_key_sends_no_header() -> None:
     e, seen = endpoint({})
     post(e, "sync")
@@ -324,7 +331,7 @@ def test_nobody_listens(serve: Callable[..., str]) -> None:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
     e = Endpoint(url, retries=1, backoff=0.001)
-    with pytest.raises(EndpointError, match="cannot reach the server after 2 attempts .*is it running") as caught:
+    with pytest.raises(EndpointError, match=r"cannot reach the server after 2 attempts .*is it running") as caught:
         asyncio.run(e.post("/x", {}))
     assert caught.value.status is None
     assert e.usage.retries == 1

@@ -176,7 +176,9 @@ class Endpoint:
             ) from error
         if not isinstance(reply, dict):
             raise EndpointError(f"{self.address(path)}: the reply is a JSON {type(reply).__name__}, not an object", 200)
-        self._count(reply)
+        self.usage.calls += 1
+        self.usage.prompt_tokens += reported(reply, "prompt_tokens")
+        self.usage.completion_tokens += reported(reply, "completion_tokens")
         return reply
 
     def _wait(self, attempt: int, outcome: Outcome) -> float:
@@ -184,13 +186,6 @@ class Endpoint:
         if asked is not None:
             return min(asked, LONGEST_WAIT)
         return min(self.backoff * 2.0**attempt, LONGEST_WAIT) * self._random.uniform(0.5, 1.0)
-
-    def _count(self, reply: JSON) -> None:
-        self.usage.calls += 1
-        usage = reply.get("usage")
-        if isinstance(usage, dict):
-            self.usage.prompt_tokens += usage.get("prompt_tokens") or 0
-            self.usage.completion_tokens += usage.get("completion_tokens") or 0
 
     def _unreachable(self, path: str, error: httpx2.RequestError, retries: int) -> EndpointError:
         tries = f"after {retries + 1} attempts" if retries else "at the first attempt"
@@ -306,6 +301,13 @@ class Endpoint:
 def _tls() -> ssl.SSLContext:
     """The certificates of this machine, read once (some 30 ms)."""
     return httpx2.create_ssl_context()
+
+
+def reported(reply: JSON, name: str) -> int:
+    """A number of a reply's ``usage``, 0 where the server gives none."""
+    usage = reply.get("usage")
+    number = usage.get(name) if isinstance(usage, dict) else None
+    return number if isinstance(number, int) else 0
 
 
 def _worth_another_try(outcome: Outcome) -> bool:

@@ -17,7 +17,7 @@ transformers = pytest.importorskip("transformers")
 
 from mnemon.policy.embed import LocalEmbedder  # noqa: E402
 
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *"anna lives in oslo the cat eats fish".split()]  # noqa: SIM905
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *"anna lives in oslo the cat eats fish".split()]
 TEXTS = ["anna", "the cat eats fish in oslo", "anna lives in oslo"]
 
 
@@ -119,7 +119,7 @@ def test_the_id_follows_weights_and_settings(bert: Path, tmp_path: Path) -> None
 
 
 def test_errors_are_clear(bert: Path, tmp_path: Path) -> None:
-    with pytest.raises(MnemonError, match="cannot be loaded.*config.json"):
+    with pytest.raises(MnemonError, match=r"cannot be loaded.*config.json"):
         LocalEmbedder.load(tmp_path / "nothing")
     with pytest.raises(MnemonError, match="cannot be loaded"):
         LocalEmbedder.load("no/such-model-anywhere")

@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx2
 
-from mnemon.endpoint import Endpoint, EndpointError, InvalidReply, Usage, split_url
+from mnemon.endpoint import Endpoint, EndpointError, InvalidReply, Usage, reported, split_url
 from mnemon.policy.base import EPISODE, EpisodeKey, request_seed
 from mnemon.policy.chat import Chat, parse, render_calls
 from mnemon.policy.schema import check_schema, mismatch, read_json
@@ -146,7 +146,9 @@ class HttpPolicy:
             self._tool_choice = "none"
             reply = await self._post("/chat/completions", body | {"tool_choice": "none"})
         message, finish = from_wire(self._choice(reply))
-        return Completion(message, finish=finish, policy_version=version, prompt_tokens=_prompt_tokens(reply))
+        return Completion(
+            message, finish=finish, policy_version=version, prompt_tokens=reported(reply, "prompt_tokens")
+        )
 
     async def _fit(self, schema: JSON, messages: Sequence[Message], tools: Sequence[ToolSchema]) -> Completion:
         """A reply that fits `schema`, with one repair."""
@@ -327,11 +329,6 @@ def _read_call(call: Any, index: int) -> ToolCall:
 
 def _finish(choice: JSON) -> Finish:
     return FINISH.get(choice.get("finish_reason") or "", "stop")
-
-
-def _prompt_tokens(reply: JSON) -> int:
-    usage = reply.get("usage")
-    return int(usage.get("prompt_tokens") or 0) if isinstance(usage, dict) else 0
 
 
 def _read_fitting(completion: Completion, schema: JSON) -> tuple[str, str]:
