@@ -77,9 +77,7 @@ def test_each_mode_by_hand() -> None:
 def test_packing_changes_no_weight(mode: str) -> None:
     packed = weights([row("A", 2, 4), row("B", 1)], mode, 5.0)  # type: ignore[arg-type]
     apart = weights([row("A", 2), row("A", 4), row("B", 1)], mode, 5.0)  # type: ignore[arg-type]
-    np.testing.assert_array_equal(
-        np.concatenate([w[w > 0] for w in packed]), np.concatenate([w[w > 0] for w in apart])
-    )
+    np.testing.assert_array_equal(np.concatenate([w[w > 0] for w in packed]), np.concatenate([w[w > 0] for w in apart]))
 
 
 def test_a_row_without_samples_keeps_others_finite() -> None:

@@ -73,6 +73,8 @@ def restore(trainer: Trainer, state: dict[str, Any]) -> None:
 
 def save_model(trainer: Trainer, folder: Path) -> None:
     """See `Trainer.save_model`."""
+    from transformers.utils import logging as hf_logging
+
     model = cast(Any, trainer.model)
     settings: dict[str, Any] = {}
     if trainer.config.fsdp:
@@ -81,7 +83,13 @@ def save_model(trainer: Trainer, folder: Path) -> None:
     if is_peft(model):
         settings["selected_adapters"] = [model.active_adapter]
     if trainer.rank == 0:
-        model.save_pretrained(folder, **settings)
+        bars = hf_logging.is_progress_bar_enabled()
+        hf_logging.disable_progress_bar()
+        try:
+            model.save_pretrained(folder, **settings)
+        finally:
+            if bars:
+                hf_logging.enable_progress_bar()
 
 
 def load_model(trainer: Trainer, folder: Path) -> None:
