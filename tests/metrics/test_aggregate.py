@@ -20,6 +20,8 @@ def test_bootstrap_equals_a_loop() -> None:
     clusters = [f"conv-{i}" for i in generator.integers(0, 5, 80)]
     categories = [str(i) for i in generator.integers(1, 4, 80)]
     scores = generator.random(80).tolist()
+    for name in ("conv-0", "conv-1"):  # a category so rare that some draws miss it
+        categories[clusters.index(name)] = "rare"
     summary = aggregate(scores, categories, clusters, samples=400, seed=7)
 
     names = sorted(set(clusters))
@@ -38,6 +40,7 @@ def test_bootstrap_equals_a_loop() -> None:
 
     assert summary.micro.interval == pytest.approx(interval(None))
     assert summary.categories["2"].interval == pytest.approx(interval("2"))
+    assert summary.categories["rare"].interval == pytest.approx(interval("rare"))
     assert summary.clusters == 5
     assert aggregate(scores, categories, clusters, samples=400, seed=7) == summary
     assert aggregate(scores, categories, clusters, samples=400, seed=8) != summary
