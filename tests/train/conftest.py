@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mnemon.train.batch import Row
+from mnemon.train.trainer import Trainer
 
 VOCAB = 29
 
@@ -68,6 +70,27 @@ def build_rows(trajectories: int = 6, seed: int = 0) -> list[Row]:
     return rows
 
 
+def gradients_of(trainer: Trainer, rows: list[Row], method: str = "step") -> list[Tensor]:
+    """The summed gradients of one update, caught before the optimizer uses them."""
+    caught: list[Tensor] = []
+
+    def catch(*_: Any) -> None:
+        caught.extend(p.grad.clone() for p in trainer.parameters if p.grad is not None)
+
+    handle = trainer.optimizer.register_step_pre_hook(catch)
+    getattr(trainer, method)(rows)
+    handle.remove()
+    return caught
+
+
+def assert_close(a: list[Tensor], b: list[Tensor], rtol: float = 1e-5) -> None:
+    """Equal up to rtol of the largest entry of all."""
+    assert len(a) == len(b) > 0
+    scale = max(float(x.abs().max()) for x in b)
+    for x, y in zip(a, b, strict=True):
+        torch.testing.assert_close(x, y, rtol=rtol, atol=rtol * scale)
+
+
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
@@ -89,6 +112,16 @@ def row() -> Callable[..., Row]:
 @pytest.fixture
 def rows() -> list[Row]:
     return build_rows()
+
+
+@pytest.fixture
+def gradients() -> Callable[..., list[Tensor]]:
+    return gradients_of
+
+
+@pytest.fixture
+def close() -> Callable[..., None]:
+    return assert_close
 
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from mnemon.algos.losses import weights
-from mnemon.train.batch import Row, place_gae
-from mnemon.train.config import Lora, TrainConfig, lr_factor
+from mnemon.train.batch import Row
+from mnemon.train.config import TrainConfig
 from mnemon.train.trainer import Trainer
 from mnemon.types import MnemonError
 
@@ -22,6 +22,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is d
 
 MakeLM = Callable[..., nn.Module]
 MakeRow = Callable[..., Row]
+Gradients = Callable[..., list[Tensor]]
+Close = Callable[..., None]
 
 
 def teacher_forced(model: Any, row: Row, temperature: float = 1.0) -> Tensor:
@@ -51,35 +53,17 @@ def plain_loss(model: Any, rows: list[Row], config: TrainConfig, reference: Any 
     return total
 
 
-def gradients(trainer: Trainer, rows: list[Row], method: str = "step") -> list[Tensor]:
-    """The summed gradients of one update, caught before the optimizer uses them."""
-    caught: list[Tensor] = []
-
-    def catch(*_: Any) -> None:
-        caught.extend(p.grad.clone() for p in trainer.parameters if p.grad is not None)
-
-    handle = trainer.optimizer.register_step_pre_hook(catch)
-    getattr(trainer, method)(rows)
-    handle.remove()
-    return caught
-
-
 def config(**changes: Any) -> TrainConfig:
     return TrainConfig(**{"lr": 1e-3, "max_grad_norm": None, **changes})
-
-
-def close(a: list[Tensor], b: list[Tensor], rtol: float = 1e-5) -> None:
-    assert len(a) == len(b) > 0
-    scale = max(float(x.abs().max()) for x in b)
-    for x, y in zip(a, b, strict=True):
-        torch.testing.assert_close(x, y, rtol=rtol, atol=rtol * scale)
 
 
 # ── the loss ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("mode", ["trajectory_mean", "step_mean", "token_mean", "row_mean", "constant"])
-def test_loss_and_gradient_equal_the_plain_ones(lm: MakeLM, rows: list[Row], mode: Any) -> None:
+def test_loss_and_gradient_equal_the_plain_ones(
+    lm: MakeLM, rows: list[Row], mode: Any, gradients: Gradients, close: Close
+) -> None:
     settings = config(loss_weights=mode, loss_constant=9.0, clip_high=0.3, temperature=0.7, token_budget=30)
     trainer = Trainer(lm(), settings)
     loss = plain_loss(trainer.model, rows, settings)
@@ -94,7 +78,7 @@ def test_loss_and_gradient_equal_the_plain_ones(lm: MakeLM, rows: list[Row], mod
     assert metrics["grad_norm"] == pytest.approx(norm, rel=1e-4)
 
 
-def test_kl_to_a_reference(lm: MakeLM, rows: list[Row]) -> None:
+def test_kl_to_a_reference(lm: MakeLM, rows: list[Row], gradients: Gradients, close: Close) -> None:
     settings = config(kl_coef=0.1)
     reference = lm(seed=5)
     trainer = Trainer(lm(), settings, reference=reference)
@@ -115,7 +99,7 @@ def test_own_reference_is_the_start(lm: MakeLM, rows: list[Row]) -> None:
     assert trainer.step(rows)["kl"] > 1e-4
 
 
-def test_entropy_bonus(lm: MakeLM, rows: list[Row]) -> None:
+def test_entropy_bonus(lm: MakeLM, rows: list[Row], gradients: Gradients, close: Close) -> None:
     trainer = Trainer(lm(), config(entropy=0.5, temperature=1.3))
     loss = plain_loss(trainer.model, rows, trainer.config)
     expected_entropy = []
@@ -131,7 +115,7 @@ def test_entropy_bonus(lm: MakeLM, rows: list[Row]) -> None:
     assert metrics["entropy"] == pytest.approx(np.mean(expected_entropy), rel=1e-4)
 
 
-def test_on_policy_gradient_is_reinforce(lm: MakeLM, rows: list[Row]) -> None:
+def test_on_policy_gradient_is_reinforce(lm: MakeLM, rows: list[Row], gradients: Gradients, close: Close) -> None:
     trainer = Trainer(lm(), config())
     for r, logp in zip(rows, trainer.logprobs(rows), strict=True):
         r.old_logprobs = logp
@@ -152,12 +136,14 @@ def test_on_policy_gradient_is_reinforce(lm: MakeLM, rows: list[Row]) -> None:
 
 
 @pytest.mark.parametrize("budget", [1, 17, 40, 10_000])
-def test_micro_batches_and_padding_change_nothing(lm: MakeLM, rows: list[Row], budget: int) -> None:
+def test_micro_batches_and_padding_change_nothing(
+    lm: MakeLM, rows: list[Row], budget: int, gradients: Gradients, close: Close
+) -> None:
     want = gradients(Trainer(lm(), config(token_budget=60)), rows)
     close(gradients(Trainer(lm(), config(token_budget=budget)), rows), want)
 
 
-def test_row_order_changes_nothing(lm: MakeLM, rows: list[Row]) -> None:
+def test_row_order_changes_nothing(lm: MakeLM, rows: list[Row], gradients: Gradients, close: Close) -> None:
     want = gradients(Trainer(lm(), config()), rows)
     close(gradients(Trainer(lm(), config()), rows[::-1]), want)
 
@@ -176,14 +162,16 @@ def split(row: Row) -> list[Row]:
 
 
 @pytest.mark.parametrize("mode", ["trajectory_mean", "step_mean", "token_mean", "constant"])
-def test_packing_changes_nothing(lm: MakeLM, rows: list[Row], mode: Any) -> None:
+def test_packing_changes_nothing(lm: MakeLM, rows: list[Row], mode: Any, gradients: Gradients, close: Close) -> None:
     apart = [piece for r in rows for piece in split(r)]
     assert len(apart) > len(rows)
     settings = config(loss_weights=mode, loss_constant=5.0)
     close(gradients(Trainer(lm(), settings), rows), gradients(Trainer(lm(), settings), apart))
 
 
-def test_rows_of_weight_zero_change_nothing(lm: MakeLM, rows: list[Row], row: MakeRow) -> None:
+def test_rows_of_weight_zero_change_nothing(
+    lm: MakeLM, rows: list[Row], row: MakeRow, gradients: Gradients, close: Close
+) -> None:
     for r, w in zip(rows, weights(rows), strict=True):
         r.weight = w
     want = gradients(Trainer(lm(), config()), rows)
@@ -192,7 +180,9 @@ def test_rows_of_weight_zero_change_nothing(lm: MakeLM, rows: list[Row], row: Ma
     close(gradients(Trainer(lm(), config()), [*rows, extra]), want)
 
 
-def test_rows_without_signal_are_skipped_exactly(lm: MakeLM, rows: list[Row]) -> None:
+def test_rows_without_signal_are_skipped_exactly(
+    lm: MakeLM, rows: list[Row], gradients: Gradients, close: Close
+) -> None:
     dead = {rows[0].trajectory_id, rows[-1].trajectory_id}
     for r in rows:
         if r.trajectory_id in dead:
@@ -218,7 +208,9 @@ def test_a_batch_without_any_signal_is_a_step_with_zero_gradient(lm: MakeLM, row
         torch.testing.assert_close(a, b)
 
 
-def test_long_rows_leave_the_loss_but_not_the_denominators(lm: MakeLM, rows: list[Row]) -> None:
+def test_long_rows_leave_the_loss_but_not_the_denominators(
+    lm: MakeLM, rows: list[Row], gradients: Gradients, close: Close
+) -> None:
     limit = int(np.median([len(r) for r in rows]))
     trainer = Trainer(lm(), config(max_row_tokens=limit))
     masked = copy.deepcopy(rows)
@@ -228,7 +220,7 @@ def test_long_rows_leave_the_loss_but_not_the_denominators(lm: MakeLM, rows: lis
     assert trainer.step(rows)["rows_dropped"] == sum(len(r) > limit for r in rows) > 0
 
 
-def test_full_logits_give_the_same(lm: MakeLM, rows: list[Row]) -> None:
+def test_full_logits_give_the_same(lm: MakeLM, rows: list[Row], gradients: Gradients, close: Close) -> None:
     want = gradients(Trainer(lm(), config(entropy=0.1)), rows)
     for fast, sparse in ((False, False), (True, False)):
         trainer = Trainer(lm(), config(entropy=0.1))
@@ -248,13 +240,17 @@ def test_scaled_logits_are_noticed(rows: list[Row]) -> None:
         np.testing.assert_allclose(got, teacher_forced(model, r).detach().numpy() * r.loss_mask, atol=1e-5)
 
 
-def test_large_vocabularies_are_scored_in_chunks(lm: MakeLM, rows: list[Row], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_vocabularies_are_scored_in_chunks(
+    lm: MakeLM, rows: list[Row], monkeypatch: pytest.MonkeyPatch, gradients: Gradients, close: Close
+) -> None:
     want = gradients(Trainer(lm(), config(entropy=0.1)), rows)
     monkeypatch.setattr("mnemon.train.scoring.CHUNK_ELEMENTS", 29 * 4)
     close(gradients(Trainer(lm(), config(entropy=0.1)), rows), want)
 
 
-def test_gradient_checkpointing_changes_nothing(lm: MakeLM, rows: list[Row]) -> None:
+def test_gradient_checkpointing_changes_nothing(
+    lm: MakeLM, rows: list[Row], gradients: Gradients, close: Close
+) -> None:
     want = gradients(Trainer(lm(), config()), rows)
     close(gradients(Trainer(lm(), config(gradient_checkpointing=True)), rows), want)
 
@@ -285,7 +281,7 @@ def test_minibatches_are_even_sets_of_whole_trajectories(lm: MakeLM, rows: list[
     assert (trainer.updates, trainer.optimizer_steps) == (1, 4)
 
 
-def test_explicit_weights_are_used_as_they_are(lm: MakeLM, rows: list[Row]) -> None:
+def test_explicit_weights_are_used_as_they_are(lm: MakeLM, rows: list[Row], gradients: Gradients, close: Close) -> None:
     settings = config(loss_weights="token_mean")
     want = gradients(Trainer(lm(), settings), rows)
     for r, w in zip(rows, weights(rows, "token_mean"), strict=True):
@@ -293,16 +289,7 @@ def test_explicit_weights_are_used_as_they_are(lm: MakeLM, rows: list[Row]) -> N
     close(gradients(Trainer(lm(), config()), rows), want)
 
 
-def test_lr_factor() -> None:
-    warm = TrainConfig(warmup=4)
-    assert [lr_factor(u, warm) for u in (0, 1, 3, 4, 99)] == [0.25, 0.5, 1.0, 1.0, 1.0]
-    linear = TrainConfig(schedule="linear", warmup=2, total_steps=6)
-    assert [lr_factor(u, linear) for u in (2, 4, 6, 9)] == pytest.approx([1.0, 0.5, 0.0, 0.0])
-    cosine = TrainConfig(schedule="cosine", total_steps=4)
-    assert [lr_factor(u, cosine) for u in (0, 1, 2, 4)] == pytest.approx([1.0, 0.5 + 0.5**1.5, 0.5, 0.0], abs=1e-9)
-
-
-def test_adamw_step_by_hand(lm: MakeLM, rows: list[Row]) -> None:
+def test_adamw_step_by_hand(lm: MakeLM, rows: list[Row], gradients: Gradients) -> None:
     """The first AdamW step moves by lr·sign(g) (small eps), and decays matrices only."""
     trainer = Trainer(lm(), config(lr=0.01, warmup=2, weight_decay=0.1, eps=1e-30))
     before = [p.detach().clone() for p in trainer.parameters]
@@ -314,7 +301,7 @@ def test_adamw_step_by_hand(lm: MakeLM, rows: list[Row]) -> None:
         torch.testing.assert_close(p.detach()[sure], want[sure], rtol=1e-5, atol=1e-6)
 
 
-def test_gradient_norm_is_clipped(lm: MakeLM, rows: list[Row]) -> None:
+def test_gradient_norm_is_clipped(lm: MakeLM, rows: list[Row], gradients: Gradients) -> None:
     got = gradients(Trainer(lm(), config(max_grad_norm=1e-3)), rows)
     assert float(torch.sqrt(torch.stack([(g**2).sum() for g in got]).sum())) == pytest.approx(1e-3, rel=1e-3)
 
@@ -322,7 +309,7 @@ def test_gradient_norm_is_clipped(lm: MakeLM, rows: list[Row]) -> None:
 # ── supervised ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_sft_is_a_weighted_mean(lm: MakeLM, rows: list[Row]) -> None:
+def test_sft_is_a_weighted_mean(lm: MakeLM, rows: list[Row], gradients: Gradients, close: Close) -> None:
     rng = np.random.default_rng(0)
     for r in rows[1:]:
         r.weight = rng.random(len(r)).astype(np.float32)
@@ -344,118 +331,7 @@ def test_sft_learns(lm: MakeLM, rows: list[Row]) -> None:
     assert losses[-1] < 0.3 < 2.0 < losses[0]
 
 
-# ── critic ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def with_returns(trainer: Trainer, rows: list[Row]) -> None:
-    for r, v in zip(rows, trainer.values(rows), strict=True):
-        r.values = v
-    for key in {r.trajectory_id for r in rows}:
-        place_gae([r for r in rows if r.trajectory_id == key], {}, terminal=float(key[-1]))
-
-
-def test_critic_gradient_equals_the_plain_one(lm: MakeLM, rows: list[Row]) -> None:
-    trainer = Trainer(lm(), config(value_coef=0.5, token_budget=30), critic="copy")
-    critic = trainer.critic
-    assert critic is not None
-    nn.init.normal_(critic.head.weight)
-    with_returns(trainer, rows)
-    loss = torch.zeros(())
-    for r, w in zip(rows, weights(rows), strict=True):
-        ids = torch.from_numpy(r.input_ids)[None]
-        value = critic.head(critic.trunk(input_ids=ids).last_hidden_state)[0, :, 0]
-        assert r.values is not None
-        assert r.returns is not None
-        np.testing.assert_allclose(r.values[r.sampled], value[r.sampled - 1].detach().numpy(), atol=1e-5)
-        for t in r.sampled:
-            loss = loss + 0.5 * float(w[t]) * 0.5 * (value[t - 1] - float(r.returns[t])) ** 2
-    expected = list(torch.autograd.grad(loss, critic.trained()))
-    caught: list[Tensor] = []
-    assert trainer.critic_optimizer is not None
-    trainer.critic_optimizer.register_step_pre_hook(lambda *_: caught.extend(p.grad.clone() for p in critic.trained()))
-    metrics = trainer.step(rows)
-    close(caught, expected)
-    assert metrics["value_loss"] > 0
-
-
-def test_critic_learns_and_has_its_own_rate(lm: MakeLM, rows: list[Row]) -> None:
-    trainer = Trainer(lm(), config(lr=1e-3, max_grad_norm=1.0), critic="copy")
-    assert trainer.critic_optimizer is not None
-    assert trainer.critic_optimizer.param_groups[0]["lr"] == pytest.approx(1e-2)
-    assert all(not v.any() for v in trainer.values(rows))  # the head starts at 0
-    with_returns(trainer, rows)
-    losses = [trainer.step(rows)["value_loss"] for _ in range(30)]
-    assert losses[-1] < 0.1 * losses[0]
-
-
-def test_shared_critic_leaves_the_actor_alone(lm: MakeLM, rows: list[Row]) -> None:
-    lora = Lora(r=2, alpha=4, target_modules=("q_proj", "v_proj", "down_proj"))
-    alone = Trainer(lm(), config(lora=lora, seed=1))
-    torch.manual_seed(7)
-    trainer = Trainer(lm(), config(lora=lora, lr=1e-3, max_grad_norm=1.0), critic="shared")
-    with torch.no_grad():
-        for a, b in zip(trainer.parameters, alone.parameters, strict=True):
-            a.copy_(b)
-    with_returns(trainer, rows)
-    before = trainer.logprobs(rows)
-    close(gradients(trainer, rows), gradients(alone, rows))
-    base = [p for n, p in trainer.model.named_parameters() if "lora_" not in n]
-    losses = [trainer.step(rows)["value_loss"] for _ in range(20)]
-    assert losses[-1] < 0.5 * losses[0]
-    assert all(p.grad is None and not p.requires_grad for p in base)
-    assert not np.allclose(before[0], trainer.logprobs(rows)[0])
-
-
-# ── adapters ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_lora_trains_adapters_and_its_reference_is_the_base(lm: MakeLM, rows: list[Row]) -> None:
-    base = lm()
-    want = Trainer(copy.deepcopy(base), config()).logprobs(rows)
-    trainer = Trainer(base, config(lora=Lora(r=2), kl_coef=0.1, lr=1e-2))
-    assert trainer.reference is trainer.scorer
-    assert {n.split(".")[-2] for n, p in trainer.model.named_parameters() if p.requires_grad} == {"default"}
-    for _ in range(3):
-        trainer.step(rows)
-    for a, b, now in zip(trainer.reference_logprobs(rows), want, trainer.logprobs(rows), strict=True):
-        np.testing.assert_allclose(a, b, atol=1e-5)
-        assert not np.allclose(a, now, atol=1e-4)
-
-
 # ── errors ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("lr", 0.0),
-        ("critic_lr", -1.0),
-        ("betas", (0.9, 1.0)),
-        ("clip_low", 1.0),
-        ("dual_clip", 1.0),
-        ("kl_coef", -0.1),
-        ("kl_kind", "k9"),
-        ("schedule", "step"),
-        ("loss_weights", "mean"),
-        ("epochs", 0),
-        ("minibatch", 0),
-        ("precision", "float16"),
-        ("temperature", 0.0),
-        ("max_row_tokens", 0),
-    ],
-)
-def test_configuration_errors_name_the_field(field: str, value: Any) -> None:
-    with pytest.raises(MnemonError, match=field):
-        TrainConfig(**{field: value})
-
-
-def test_settings_that_need_another() -> None:
-    with pytest.raises(MnemonError, match="loss_constant"):
-        TrainConfig(loss_weights="constant")
-    with pytest.raises(MnemonError, match="total_steps"):
-        TrainConfig(schedule="cosine")
-    with pytest.raises(MnemonError, match=r"lora\.r"):
-        Lora(r=0)
 
 
 def test_rows_that_lack_something(lm: MakeLM, rows: list[Row]) -> None:
@@ -501,8 +377,8 @@ def test_resume_is_bit_for_bit(lm: MakeLM, rows: list[Row], critic: Any) -> None
         return Trainer(lm(), settings, critic=critic)
 
     whole = start()
-    if critic:
-        with_returns(whole, rows)
+    for r in rows:
+        r.returns = r.advantages
     for _ in range(2):
         whole.step(rows)
     saved = copy.deepcopy(whole.state_dict())
