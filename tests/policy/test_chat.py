@@ -255,6 +255,8 @@ def test_without_generation_prompt(hermes: Any) -> None:
     reply = chat.message(ids_of(chat, "yo"))
     text = chat.decode(chat.render([*start, reply], generation=False))
     assert text == "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\nyo<|im_end|>\n"
+    two = chat.decode(chat.render([*start, reply, Message("user", "so"), reply], generation=False))
+    assert two == text + "<|im_start|>user\nso<|im_end|>\n<|im_start|>assistant\nyo<|im_end|>\n"
 
 
 class Spy:
@@ -361,6 +363,10 @@ def test_repeated_prompts_are_rendered_once(hermes: Any) -> None:
     first.append(-1)  # the caller's list is its own
     assert chat.render(list(messages), TOOLS) == first[:-1]
     assert len(spy.encoded) == seen
+    called = Message("assistant", "", tool_calls=(ToolCall("noop"),))
+    other = Message("assistant", "", tool_calls=(ToolCall("noop", {"n": 1}),))
+    assert chat.render([*messages, called]) != chat.render([*messages, other])
+    seen = len(spy.encoded)
     chat.render(messages, TOOLS[:1])
     assert len(spy.encoded) == seen + 1
     chat.forget()
