@@ -361,7 +361,8 @@ def test_repeated_prompts_are_rendered_once(hermes: Any) -> None:
     first = chat.render(messages, TOOLS)
     seen = len(spy.encoded)
     first.append(-1)  # the caller's list is its own
-    assert chat.render(list(messages), TOOLS) == first[:-1]
+    equal = [ToolSchema(t.name, t.description, dict(t.parameters)) for t in TOOLS]
+    assert chat.render(list(messages), TOOLS) == chat.render(list(messages), equal) == first[:-1]
     assert len(spy.encoded) == seen
     called = Message("assistant", "", tool_calls=(ToolCall("noop"),))
     other = Message("assistant", "", tool_calls=(ToolCall("noop", {"n": 1}),))

@@ -253,7 +253,7 @@ class Chat:
             raise MnemonError(f"unknown form of tool calls {form!r}: use 'auto', 'hermes' or 'llama3'")
         self.form: Form = form
         self._cache: dict[Any, tuple[int, ...]] = {}
-        self._tools: dict[tuple[int, ...], tuple[tuple[ToolSchema, ...], list[JSON]]] = {}
+        self._tools: dict[tuple[int, ...], tuple[tuple[ToolSchema, ...], str, list[JSON]]] = {}
         probe = [{"role": "user", "content": "."}]
         prompt = self._text(probe, (), True)
         self._opens_think = prompt.rstrip().endswith(THINK)
@@ -330,7 +330,7 @@ class Chat:
 
     def _head(self, messages: Sequence[Message], tools: tuple[ToolSchema, ...], generation: bool) -> tuple[int, ...]:
         """Ids of the messages before the first sampled one."""
-        key = (tuple(map(_key, messages)), self._tools_key(tools), generation)
+        key = (tuple(map(_key, messages)), self._schemas(tools)[0], generation)
         if key not in self._cache:
             text = self._text([to_openai(m) for m in messages], tools, generation)
             self._remember(key, self.encode(text))
@@ -338,7 +338,7 @@ class Chat:
 
     def _glue(self, messages: Sequence[Message], tools: tuple[ToolSchema, ...], generation: bool) -> tuple[int, ...]:
         """Ids that follow a sampled message: its end of turn, `messages`, the next generation prompt."""
-        key = ("glue", tuple(map(_key, messages)), self._tools_key(tools), generation)
+        key = ("glue", tuple(map(_key, messages)), self._schemas(tools)[0], generation)
         if key not in self._cache:
             chat = [{"role": "user", "content": "."}, {"role": "assistant", "content": MARK}]
             text = self._text([*chat, *map(to_openai, messages)], tools, generation)
@@ -355,15 +355,15 @@ class Chat:
             self._cache.clear()
         self._cache[key] = tuple(ids)
 
-    def _tools_key(self, tools: tuple[ToolSchema, ...]) -> tuple[int, ...]:
-        """Identity of the tools; the schemas are kept alive beside their OpenAI form, so an id is never reused."""
-        key = tuple(map(id, tools))
-        if key not in self._tools:
+    def _schemas(self, tools: tuple[ToolSchema, ...]) -> tuple[str, list[JSON]]:
+        """The tools as a key of the cache and in OpenAI form. The schemas are kept, so that no identity is reused."""
+        ids = tuple(map(id, tools))
+        if ids not in self._tools:
             if len(self._tools) >= CACHE_SIZE:
                 self._tools.clear()
-                self._cache.clear()
-            self._tools[key] = (tools, [tool.as_openai() for tool in tools])
-        return key
+            schemas = [tool.as_openai() for tool in tools]
+            self._tools[ids] = (tools, json.dumps(schemas), schemas)
+        return self._tools[ids][1:]
 
     def _text(self, messages: list[JSON], tools: tuple[ToolSchema, ...], generation: bool) -> str:
         from jinja2.exceptions import TemplateError
@@ -374,7 +374,7 @@ class Chat:
                 "model whose template knows tools (Qwen2.5, Qwen3, Llama 3.1 …), or set tokenizer.chat_template. Where "
                 "the model was trained to know its tools unseen, say so in a comment there: {# tools are not shown #}."
             )
-        schemas = self._tools[self._tools_key(tools)][1] if tools else None
+        schemas = self._schemas(tools)[1] if tools else None
         try:
             text: str = self.tokenizer.apply_chat_template(
                 messages, tools=schemas, add_generation_prompt=generation, tokenize=False, **self.template_kwargs
