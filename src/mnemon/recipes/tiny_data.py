@@ -19,11 +19,11 @@ from mnemon.policy.base import Scripted, run_sync
 from mnemon.policy.tiny import CALL_PIECES, END, OPERATIONS, START
 from mnemon.tasks.tiny import make_task, words
 from mnemon.tasks.tiny import scripted as rules
-from mnemon.tasks.tiny.world import sentence, values_of
+from mnemon.tasks.tiny.world import blurred, sentence, values_of
 from mnemon.train.batch import Row
 from mnemon.types import Message, Task, ToolCall, ToolSchema
 
-Line = rules.Line
+FILLERS = words.fillers()
 
 
 def start_state(task: Task) -> State:
@@ -135,7 +135,10 @@ def skill_row(rng: random.Random, ids: dict[str, int], name: str) -> Row:
     elif call.name == "delete" and rng.random() < 0.2:
         call = ToolCall("noop")
     reply, operation = reply_tokens(rules.think(lines, reading), call)
-    prompt = prompt_tokens(view, "event:", sentence(rng, core, person, value))
+    text = sentence(rng, core, person, value)
+    if rng.random() < 0.4:
+        text = blurred(rng, text, FILLERS)
+    prompt = prompt_tokens(view, "event:", text)
     return make_row(ids, prompt, reply, operation, name)
 
 

@@ -146,12 +146,12 @@ def right_call(lines: Sequence[Line], reading: Reading, merge: bool = True, dele
 
 
 def think(lines: Sequence[Line], reading: Reading) -> str:
-    """The scan: person and attribute, then line after line until the match, whose values are recited; a value that the
-    sentence mentions is marked. "Anna pets 1 Faye 2 Anna job 3 Anna pets Scout match Rex".
+    """The scan: person and attribute ("ends" when the sentence ends a fact), then line after line until the match, whose
+    values are recited; a value that the sentence mentions is marked: "Anna pets ends 1 Faye 2 Anna pets Scout match Rex".
     """
     if reading.sense == "chat":
         return "nothing"
-    parts = [reading.person, reading.attribute]
+    parts = [reading.person, reading.attribute, *(["ends"] if reading.sense == "remove" else [])]
     for line in lines:
         parts += [line.id, line.person] if line.person else [line.id]
         if line.person != reading.person:

@@ -115,7 +115,10 @@ TAILS = ["now", "these days", "I think", "again", "in fact", "you see", "since m
 HELD_OUT = {"state": 2, "remove": 1, "distract": 2, "chat": 2}
 """How many cores at the end of each list are never used in training."""
 
-VIEW_WORDS = ["memories:", "event:", "question:", "none", "nothing", "match", "yes", "no", "unknown"]
+VIEW_WORDS = ["memories:", "event:", "question:", "none", "nothing", "match", "ends", "yes", "no", "unknown"]
+CUES = frozenset("no longer not left gave give up away quit lost stopped sold got rid done forgot ran turned from".split())
+"""Words that may tell that a fact ends: never put into a sentence at random."""
+
 QUESTION_CORES = {
     "value": "{a} of {p} ?",
     "count": "how many {a} has {p} ?",
@@ -138,6 +141,17 @@ def values(attribute: str) -> list[str]:
 
 
 ATTRIBUTE_OF = {value: attribute for attribute in ATTRIBUTES for value in values(attribute)}
+
+
+def fillers() -> list[str]:
+    """Words of seen cores, leads and tails that carry no meaning of their own."""
+    found: dict[str, None] = {}
+    for attribute in ATTRIBUTES:
+        for core in (*cores("state", attribute, "seen"), *cores("remove", attribute, "seen")):
+            found.update(dict.fromkeys(core.split()))
+    for text in (*cores("chat", "", "seen"), *LEADS, *TAILS):
+        found.update(dict.fromkeys(text.split()))
+    return [word for word in found if word not in CUES and word not in ATTRIBUTES and "{" not in word]
 
 
 def vocabulary() -> list[str]:

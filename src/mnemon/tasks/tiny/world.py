@@ -91,6 +91,22 @@ def sentence(rng: random.Random, core: str, person: str = "", value: str = "") -
     return text
 
 
+def blurred(rng: random.Random, text: str, fillers: Sequence[str]) -> str:
+    """The sentence with a filler word dropped, put in or exchanged once or twice: training sees more than its templates."""
+    parts = text.split()
+    for _ in range(rng.randint(1, 2)):
+        at = rng.randrange(len(parts))
+        free = parts[at] in fillers
+        draw = rng.random()
+        if draw < 0.35 and free and len(parts) > 3:
+            del parts[at]
+        elif draw < 0.6 and free:
+            parts[at] = rng.choice(fillers)
+        else:
+            parts.insert(at, rng.choice(fillers))
+    return " ".join(parts)
+
+
 def _touch(rng: random.Random, facts: Facts, split: Split, fact: tuple[str, str]) -> tuple[Kind, str] | None:
     """A kind and value for an event that touches this fact, or None when its values are used up."""
     person, attribute = fact
@@ -101,8 +117,8 @@ def _touch(rng: random.Random, facts: Facts, split: Split, fact: tuple[str, str]
     if rng.random() < 0.12:
         return ("restate", rng.choice(held))
     if attribute in words.SINGLE:
-        return ("change", rng.choice(fresh)) if rng.random() < 0.78 else ("end", held[0])
-    if fresh and len(held) < 4 and rng.random() < 0.62:
+        return ("change", rng.choice(fresh)) if rng.random() < 0.85 else ("end", held[0])
+    if fresh and len(held) < 4 and rng.random() < (0.8 if len(held) == 1 else 0.5):
         return ("more", rng.choice(fresh))
     return ("end" if len(held) == 1 else "drop", rng.choice(held))
 
@@ -118,6 +134,17 @@ def apply(facts: Facts, event: Event) -> None:
         facts[fact] = [v for v in facts[fact] if v != event.value]
 
 
+def _focus(rng: random.Random, count: int) -> list[str]:
+    """The attributes of a person that an episode is about; list attributes come first six times in ten."""
+    singles, lists = list(words.SINGLE), list(words.LISTS)
+    rng.shuffle(singles)
+    rng.shuffle(lists)
+    chosen = []
+    while len(chosen) < count:
+        chosen.append((lists if lists and (not singles or rng.random() < 0.6) else singles).pop())
+    return chosen
+
+
 def sample_episode(
     rng: random.Random, length: int, split: Split = "train", templates: Literal["seen", "unseen"] = "seen"
 ) -> Episode:
@@ -128,7 +155,7 @@ def sample_episode(
     count = min(len(everyone), max(1, round(length / 5) + (rng.random() < 0.5)))
     people = rng.sample(everyone, count)
     per_person = max(2, min(len(words.ATTRIBUTES), round(length / count / 2.8)))
-    focus = {person: rng.sample(words.ATTRIBUTES, per_person) for person in people}
+    focus = {person: _focus(rng, per_person) for person in people}
     episode = Episode()
     while len(episode.events) < length:
         draw = rng.random()
