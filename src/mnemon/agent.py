@@ -6,14 +6,15 @@ that change the state, or with text. `rollout` plays one task with a writer and 
 
 from __future__ import annotations
 
+import hashlib
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from mnemon.memory.memory import Entry, Hit, Memory, Section, count_words
 from mnemon.memory.retrieve import Lexical, Retriever
-from mnemon.policy.base import EPISODE, EpisodeKey, run_lockstep
+from mnemon.policy.base import EPISODE, EpisodeKey, Scripted, run_lockstep, run_sync
 from mnemon.tools import Tool, call_tool
 from mnemon.types import (
     Answer,
@@ -352,16 +353,47 @@ async def rollouts(
     update: int = 0,
     start: Callable[[Task], State] | None = None,
     before: bool = False,
+    tolerate: tuple[type[Exception], ...] = (),
 ) -> list[list[Trajectory]]:
     """Groups of trajectories, [len(tasks)][members], played concurrently in lock-step and reproducible for a seed.
 
-    start(task) is the state that each member of a group begins from (default: the writer's empty one).
+    start(task) is the state that each member of a group begins from (default: the writer's empty one). An exception of
+    a type in `tolerate` (an endpoint that failed after its retries) costs its trajectory only: `Trajectory.error` says why.
     """
 
-    def one(task: Task, member: int) -> Coroutine[Any, Any, Trajectory]:
+    async def one(task: Task, member: int) -> Trajectory:
         key = EpisodeKey(seed, update, task.id, member)
         state = start(task) if start else None
-        return rollout(writer, task, policy, reader=reader, helpers=helpers, key=key, state=state, before=before)
+        try:
+            return await rollout(
+                writer, task, policy, reader=reader, helpers=helpers, key=key, state=state, before=before
+            )
+        except tolerate as error:
+            return Trajectory(task, member, error=str(error) or type(error).__name__)
 
     flat = await run_lockstep([one(task, member) for task in tasks for member in range(members)])
     return [flat[i : i + members] for i in range(0, len(flat), members)]
+
+
+def agent_fingerprint(agent: Agent) -> str:
+    """A hash of all that shapes an agent's prompts: wording, tools, retrieval settings, sections, limits.
+
+    The prompt is rendered on a fixed memory and input and hashed with the schemas, so a change of any word shows.
+    A checkpoint keeps it; serving with another one is said loudly.
+    """
+    seen: list[str] = []
+
+    def record(messages: Sequence[Message], tools: Sequence[ToolSchema]) -> str:
+        seen.append(repr([(m.role, m.content) for m in messages]) + repr(tools))
+        return '{"facts": ["Ana moved to Oslo"]}'
+
+    async def render() -> None:
+        state = agent.start()
+        memory = state.memory
+        section = next(iter(memory.sections))
+        memory.add("Ana lives in Rome", section=section, owner="Ana", time="8 May 2023", source=("D1:1",))
+        await agent.respond(state, Input("Ana moved to Oslo", "9 May 2023", ("D2:1",), "Ana"), Scripted(record))
+
+    run_sync(render())
+    parts = [seen, agent.retriever.id, agent.sections, agent.limits, agent.context, agent.role]
+    return hashlib.blake2b(repr(parts).encode(), digest_size=8).hexdigest()

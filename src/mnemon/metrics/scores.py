@@ -284,6 +284,11 @@ def label(prediction: str, answers: Sequence[str], category: str = "") -> float:
     return _best(lambda p, a: bare(p) == bare(a) != "", prediction, answers)
 
 
+def list_exact(prediction: str, answers: Sequence[str], category: str = "") -> float:
+    """1 iff the words of prediction and answer are equal as multisets: order is free, repetitions and gaps are wrong."""
+    return float(any(sorted(prediction.split()) == sorted(answer.split()) for answer in answers))
+
+
 # ── mnemon's reward ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -299,7 +304,7 @@ SCORERS: dict[str, Scorer] = {
         for score in (
             *(em_mem0, em_squad, em_locomo, em_date, f1_mem0, f1_squad, f1_hotpot, f1_locomo, bleu1_mem0, rouge_l),
             *(rouge_l_recall, sub_squad, sub_raw, event_recall, list_hit, list_hit_compat, keyword_hit, boxed, label),
-            graded,
+            *(graded, list_exact),
         )
     },
 }

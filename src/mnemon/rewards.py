@@ -1,0 +1,112 @@
+"""Rewards: each term beside its definition. A recipe is a tuple of `Reward`s; every term is logged under its name.
+
+    R(trajectory) = Σ_terms weight · score
+
+A term scores a finished trajectory with one number, or with one number per policy call of the trained role. A term that
+cannot be scored after retries raises `Unscorable`: the trajectory then leaves statistics and loss, and is counted.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mnemon.metrics import scorer
+from mnemon.types import Answer, Trajectory, Unscorable
+
+Score = Callable[[Trajectory], "float | Sequence[float] | Awaitable[float | Sequence[float]]"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reward:
+    """One term of a recipe's reward."""
+
+    name: str
+    weight: float
+    score: Score
+
+
+@dataclass(slots=True)
+class Scored:
+    """The rewards of one trajectory: each term's value (its sum when per step), the weighted total (None when a term
+    was unscorable), and the weighted per-step sums where a term gave them."""
+
+    terms: dict[str, float] = field(default_factory=dict)
+    total: float | None = 0.0
+    steps: list[float] | None = None
+    error: str = ""
+
+
+async def score(trajectory: Trajectory, rewards: Sequence[Reward]) -> Scored:
+    """Score one trajectory by every term."""
+    scored = Scored()
+    if trajectory.error:
+        return Scored(total=None, error=trajectory.error)
+    total = 0.0
+    for reward in rewards:
+        try:
+            value: Any = reward.score(trajectory)
+            if inspect.isawaitable(value):
+                value = await value
+        except Unscorable as error:
+            return Scored(scored.terms, None, None, f"{reward.name}: {error}")
+        if isinstance(value, int | float):
+            scored.terms[reward.name] = float(value)
+            total += reward.weight * float(value)
+            continue
+        parts = [float(v) for v in value]
+        scored.terms[reward.name] = sum(parts)
+        scored.steps = scored.steps or [0.0] * len(parts)
+        scored.steps = [a + reward.weight * b for a, b in zip(scored.steps, parts, strict=True)]
+    scored.total = total
+    return scored
+
+
+# ── terms ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def answer_score(answer: Answer, metric: str | None = None) -> float:
+    """One answer by a metric; by default the probe's headline scorer."""
+    probe = answer.probe
+    return scorer(metric or probe.scorers[0])(answer.text, probe.answers, probe.category)
+
+
+def mean_score(answers: Sequence[Answer], metric: str | None = None) -> float:
+    """Mean over answers. Raises `Unscorable` when there is no answer: nothing was asked, nothing can pay."""
+    if not answers:
+        raise Unscorable("the task has no probes, so no answer can pay for it")
+    return sum(answer_score(answer, metric) for answer in answers) / len(answers)
+
+
+def answers(metric: str | None = None, weight: float = 1.0) -> Reward:
+    """r = mean over probes of metric(answer, gold): the reward of Memory-R1 (exact match there, arXiv 2508.19828 eq. 4)."""
+    return Reward("answers", weight, lambda trajectory: mean_score(trajectory.answers, metric))
+
+
+def gain(metric: str | None = None, weight: float = 1.0) -> Reward:
+    """r = mean metric after the episode − mean metric before it, on the same probes: what the operations changed.
+
+    Needs a rollout with ``before=True``. NOOP gives 0, a harmful delete −1.
+    """
+
+    def difference(trajectory: Trajectory) -> float:
+        return mean_score(trajectory.answers, metric) - mean_score(trajectory.before, metric)
+
+    return Reward("gain", weight, difference)
+
+
+HARMLESS = frozenset({"full", "unchanged"})
+"""Refusals that are a decision gone wrong rather than a malformed call: the answers pay for them."""
+
+
+def invalid_calls(trajectory: Trajectory) -> int:
+    """Replies without a call, and calls refused for their form (unparsable, unknown id or tool, bad arguments …)."""
+    refused = sum(n for event, n in trajectory.events.items() if event.startswith("refused:") and event[8:] not in HARMLESS)
+    return refused + trajectory.events.get("no_call", 0)
+
+
+def invalid(weight: float = -0.1) -> Reward:
+    """weight · (number of invalid calls): a gate on form that cannot be farmed."""
+    return Reward("invalid", weight, lambda trajectory: float(invalid_calls(trajectory)))

@@ -1,0 +1,362 @@
+"""The training loop: rollouts → rewards → credit → `Trainer.step`, with logs, evaluation, checkpoints and resume.
+
+One loop serves every recipe. It trains one role (the writer, or the reader) against frozen partners. A run is a folder;
+killed at any moment it goes on from its last complete checkpoint, and on CPU gives the same curve bit for bit.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from mnemon.agent import Agent, Reader, State, rollouts
+from mnemon.algos.advantages import grpo, is_dead
+from mnemon.endpoint import EndpointError
+from mnemon.policy.base import run_lockstep, run_sync
+from mnemon.policy.local import LocalPolicy
+from mnemon.rewards import Reward, Scored, answer_score, score
+from mnemon.runs import RunFolder
+from mnemon.train import checkpoint
+from mnemon.train.batch import Row, place_gae, place_trajectory, rows_from_trajectory
+from mnemon.train.progress import Progress
+from mnemon.train.ranks import gather, world
+from mnemon.train.trainer import Trainer
+from mnemon.types import MnemonError, Policy, Task, Trajectory, Unscorable
+
+
+@dataclass(frozen=True, slots=True)
+class LoopConfig:
+    """How much, how often, and how credit is given.
+
+    updates; groups (tasks per update) × members (rollouts per task). algo: "grpo" (group-relative advantage, optionally
+    not divided by the standard deviation) or "ppo" (critic, GAE with gamma and lam over the whole trajectory).
+    constant: groups without variance are left out ("skip") or replaced by further tasks, at most `resample_rounds`
+    times ("resample"). max_unscorable: share of a batch above which the run stops.
+    """
+
+    updates: int = 40
+    groups: int = 24
+    members: int = 8
+    algo: Literal["grpo", "ppo"] = "grpo"
+    scale: bool = True
+    ddof: int = 1
+    eps: float = 1e-4
+    gamma: float = 1.0
+    lam: float = 1.0
+    constant: Literal["skip", "resample"] = "skip"
+    resample_rounds: int = 2
+    eval_every: int = 10
+    checkpoint_every: int = 5
+    sample_every: int = 10
+    keep_last: int = 2
+    max_unscorable: float = 0.05
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("updates", "groups", "members", "eval_every", "checkpoint_every", "sample_every", "keep_last"):
+            if getattr(self, name) < 1:
+                raise MnemonError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.algo == "grpo" and self.members < 2:
+            raise MnemonError("GRPO compares members of a group: set members to at least 2, or use algo='ppo'")
+
+
+@dataclass(slots=True)
+class Problem:
+    """What is trained, on what, for what.
+
+    tasks(update, attempt): the tasks of one update, the same for the same arguments (attempt counts re-sampling).
+    role: whose steps are trained. `policy` is that role's policy; the other one is `partner`. start(task): the state
+    that each member begins from. evaluate(): metrics of the current weights on held-out tasks.
+    """
+
+    writer: Agent
+    policy: LocalPolicy
+    tasks: Callable[[int, int], Sequence[Task]]
+    rewards: tuple[Reward, ...]
+    role: Literal["writer", "reader"] = "writer"
+    reader: Agent | None = None
+    partner: Policy | None = None
+    helpers: Mapping[str, Policy] = field(default_factory=dict)
+    start: Callable[[Task], State] | None = None
+    before: bool = False
+    evaluate: Callable[[], Awaitable[Mapping[str, float]]] | None = None
+    fingerprint: str = ""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def readers(self) -> Reader | None:
+        """The reader with its policy: the trained one, or the frozen partner."""
+        if self.reader is None:
+            return None
+        policy = self.policy if self.role == "reader" else self.partner
+        if policy is None:
+            raise MnemonError("training a writer needs a frozen reader policy to answer the questions (partner)")
+        return self.reader, policy
+
+
+@dataclass(slots=True)
+class _Group:
+    """What one group left behind, as plain data (it may come from another process)."""
+
+    rewards: list[float | None]
+    terms: list[dict[str, float]]
+    rows: list[list[Row]]
+    events: dict[str, int]
+    right: list[float]
+    errors: list[str]
+    steps: list[list[float] | None]
+
+
+def train(problem: Problem, trainer: Trainer, config: LoopConfig, run: RunFolder, tokenizer: Any) -> dict[str, Any]:
+    """Run or resume the loop in an open run folder. Returns the last evaluation."""
+    first = _resume(problem, trainer, config, run)
+    rank, _ = world()
+    progress = Progress("training", config.updates, first, quiet=rank != 0)
+    last: dict[str, Any] = {}
+    with progress:
+        if first == 0:
+            last = _evaluate(problem, run, 0, rank)
+            progress.note(last)
+        for update in range(first, config.updates):
+            started = (time.perf_counter(), time.process_time())
+            groups, shown = _collect(problem, config, update)
+            rows = credit(groups, trainer, config)
+            if update == 0 and rows:
+                _check_logprobs(problem.policy, rows[0])
+            generated = time.process_time() - started[1]
+            metrics = trainer.step(rows) if rows else {}
+            problem.policy.policy_version += 1
+            record = _record(groups, metrics, config, len(rows))
+            record["time"] = {
+                "wall_s": time.perf_counter() - started[0],
+                "cpu_s": time.process_time() - started[1],
+                "rollout_cpu_s": generated,
+            }
+            done = update + 1
+            if rank == 0:
+                run.log({"update": done, "phase": "train", **record})
+                if done % config.sample_every == 0 or done == config.updates:
+                    run.save_trajectories(done, [t for t, _ in shown], [s.terms for _, s in shown])
+            if done % config.eval_every == 0 or done == config.updates:
+                last = _evaluate(problem, run, done, rank)
+            if done % config.checkpoint_every == 0 or done == config.updates:
+                extra = {"update": done, "fingerprint": problem.fingerprint, **problem.extra}
+                checkpoint.save(run.path / "checkpoints", done, trainer, tokenizer, extra, config.keep_last)
+            progress.advance({**record, **last})
+    return last
+
+
+def _resume(problem: Problem, trainer: Trainer, config: LoopConfig, run: RunFolder) -> int:
+    """Go back to the last complete checkpoint, logs included; the number of updates done."""
+    found = checkpoint.load_latest(run.path / "checkpoints")
+    done = 0
+    if found is not None:
+        found.restore(trainer)
+        done = int(found.extra["update"])
+        if found.extra.get("fingerprint", "") != problem.fingerprint:
+            raise MnemonError(
+                f"{found.path} was written with other prompts, tools or retrieval settings than this program has now: "
+                "start a new run folder, or go back to the version that wrote it"
+            )
+    problem.policy.policy_version = done
+    if world()[0] == 0:
+        run.truncate_to(done)
+        if done == 0:
+            run.truncate_to(-1)
+    return done
+
+
+# ── rollouts and rewards ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _collect(
+    problem: Problem, config: LoopConfig, update: int
+) -> tuple[list[_Group], list[tuple[Trajectory, Scored]]]:
+    """The groups of one update, from all processes, and a few trajectories to show."""
+    groups: list[_Group] = []
+    shown: list[tuple[Trajectory, Scored]] = []
+    rounds = 1 + (config.resample_rounds if config.constant == "resample" else 0)
+    for attempt in range(rounds):
+        missing = config.groups - sum(not is_dead(group.rewards) for group in groups) if attempt else config.groups
+        if missing <= 0:
+            break
+        tasks = list(problem.tasks(update, attempt))[:missing]
+        new, few = _play(problem, config, update, tasks)
+        groups += new
+        shown = shown or few
+    _check_unscorable(groups, config)
+    return groups, shown
+
+
+def _play(
+    problem: Problem, config: LoopConfig, update: int, tasks: Sequence[Task]
+) -> tuple[list[_Group], list[tuple[Trajectory, Scored]]]:
+    rank, size = world()
+    mine = tasks[rank::size]
+    played, scored = run_sync(_rollouts_and_scores(problem, config, update, mine))
+    local = [_group(problem, members, marks) for members, marks in zip(played, scored, strict=True)]
+    indexed = gather([(rank + i * size, group) for i, group in enumerate(local)])
+    groups = [group for _, group in sorted(indexed, key=lambda pair: pair[0])]
+    shown = [(played[i][0], scored[i][0]) for i in range(min(2, len(played)))]
+    return groups, shown
+
+
+async def _rollouts_and_scores(
+    problem: Problem, config: LoopConfig, update: int, tasks: Sequence[Task]
+) -> tuple[list[list[Trajectory]], list[list[Scored]]]:
+    policy: Policy = problem.policy if problem.role == "writer" or problem.partner is None else problem.partner
+    played = await rollouts(
+        problem.writer,
+        tasks,
+        policy,
+        reader=problem.readers(),
+        helpers=problem.helpers,
+        members=config.members,
+        seed=config.seed,
+        update=update,
+        start=problem.start,
+        before=problem.before,
+        tolerate=(EndpointError, Unscorable),
+    )
+    flat = await run_lockstep([score(t, problem.rewards) for members in played for t in members])
+    n = config.members
+    return played, [flat[i : i + n] for i in range(0, len(flat), n)]
+
+
+def _group(problem: Problem, members: Sequence[Trajectory], marks: Sequence[Scored]) -> _Group:
+    events: dict[str, int] = {}
+    right: list[float] = []
+    for trajectory in members:
+        sources = [trajectory.events] if problem.role == "writer" else [a.turn.events for a in trajectory.answers]
+        for source in sources:
+            for event, n in source.items():
+                events[event] = events.get(event, 0) + n
+        right += [answer_score(answer) for answer in trajectory.answers]
+    rows = [
+        rows_from_trajectory(t, {problem.role}, problem.fingerprint) if mark.total is not None else []
+        for t, mark in zip(members, marks, strict=True)
+    ]
+    return _Group(
+        [mark.total for mark in marks],
+        [mark.terms for mark in marks],
+        rows,
+        events,
+        right,
+        [mark.error for mark in marks if mark.error],
+        [mark.steps for mark in marks],
+    )
+
+
+def _check_unscorable(groups: Sequence[_Group], config: LoopConfig) -> None:
+    errors = [error for group in groups for error in group.errors]
+    total = sum(len(group.rewards) for group in groups)
+    if errors and len(errors) > config.max_unscorable * total:
+        raise MnemonError(
+            f"{len(errors)} of {total} trajectories could not be scored (limit {config.max_unscorable:.0%}); the first "
+            f"said: {errors[0]}. Check the endpoint or judge, then resume the run."
+        )
+
+
+# ── credit ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def credit(groups: Sequence[_Group], trainer: Trainer, config: LoopConfig) -> list[Row]:
+    """Write advantages into the rows of all groups and return the rows that are trained on.
+
+    GRPO: one advantage per trajectory, on every sampled token; groups without variance are left out. PPO: GAE from the
+    critic's values, every scored trajectory.
+    """
+    if config.algo == "ppo":
+        return _ppo(groups, trainer, config)
+    rows: list[Row] = []
+    for group in groups:
+        if any(steps is not None for steps in group.steps):
+            raise MnemonError("per-step rewards need algo='ppo': GRPO here gives one advantage per trajectory")
+        if is_dead(group.rewards):
+            continue
+        advantages = grpo(group.rewards, config.ddof, config.eps, config.scale)
+        for members, advantage in zip(group.rows, advantages, strict=True):
+            place_trajectory(members, {row.trajectory_id: float(advantage) for row in members})
+            rows += members
+    return rows
+
+
+def _ppo(groups: Sequence[_Group], trainer: Trainer, config: LoopConfig) -> list[Row]:
+    members = [
+        (rows, total, steps)
+        for group in groups
+        for rows, total, steps in zip(group.rows, group.rewards, group.steps, strict=True)
+        if rows and total is not None
+    ]
+    flat = [row for rows, _, _ in members for row in rows]
+    for row, values in zip(flat, trainer.values(flat) if flat else [], strict=True):
+        row.values = values
+    for rows, total, steps in members:
+        by_step = {} if steps is None else dict(zip(sorted(i for r in rows for i in r.step_indices), steps, strict=True))
+        place_gae(rows, by_step, total or 0.0, config.gamma, config.lam)
+    return flat
+
+
+# ── logs ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _record(groups: Sequence[_Group], metrics: Mapping[str, float], config: LoopConfig, rows: int) -> dict[str, Any]:
+    rewards = [r for group in groups for r in group.rewards if r is not None]
+    right = [r for group in groups for r in group.right]
+    names = dict.fromkeys(name for group in groups for terms in group.terms for name in terms)
+    events: dict[str, int] = {}
+    for group in groups:
+        for event, n in group.events.items():
+            events[event] = events.get(event, 0) + n
+    record: dict[str, Any] = {
+        "reward": float(np.mean(rewards)) if rewards else None,
+        "accuracy": float(np.mean(right)) if right else None,
+        "terms": {
+            name: float(np.mean([t[name] for group in groups for t in group.terms if name in t])) for name in names
+        },
+        "groups": len(groups),
+        "informative": sum(not is_dead(group.rewards) for group in groups),
+        "constant_right": sum(_constant(group.rewards, high=True) for group in groups),
+        "constant_wrong": sum(_constant(group.rewards, high=False) for group in groups),
+        "unscorable": sum(len(group.errors) for group in groups),
+        "rows": rows,
+        "events": dict(sorted(events.items())),
+    }
+    seconds = metrics.get("seconds")
+    record["trainer"] = {name: value for name, value in metrics.items() if name != "seconds"}
+    del seconds
+    return record
+
+
+def _constant(rewards: Sequence[float | None], high: bool) -> bool:
+    known = [r for r in rewards if r is not None]
+    return bool(known) and max(known) == min(known) and (known[0] >= 1.0) == high
+
+
+def _evaluate(problem: Problem, run: RunFolder, done: int, rank: int) -> dict[str, Any]:
+    if problem.evaluate is None or rank != 0:
+        return {}
+    started = time.process_time()
+
+    async def wait() -> Mapping[str, float]:
+        assert problem.evaluate is not None
+        return await problem.evaluate()
+
+    found = dict(run_sync(wait()))
+    run.log({"update": done, "phase": "eval", **found, "time": {"cpu_s": time.process_time() - started}})
+    return found
+
+
+def _check_logprobs(policy: LocalPolicy, row: Row, tolerance: float = 0.02) -> None:
+    """The run's first row, teacher-forced: the sampler's log-probs must be those that the trainer will compute."""
+    start, stop = row.spans[0]
+    again = policy.logprobs(row.input_ids[:start].tolist(), row.input_ids[start:stop].tolist())
+    worst = float(np.max(np.abs(np.array(again) - row.old_logprobs[start:stop])))
+    if worst > tolerance:
+        raise MnemonError(
+            f"the sampler's log-probabilities differ from a teacher-forced pass by {worst:.3f} (limit {tolerance}): the "
+            "policy gradient would be biased. Check temperature, precision and the model's attention implementation."
+        )
