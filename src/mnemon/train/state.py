@@ -84,12 +84,12 @@ def save_model(trainer: Trainer, folder: Path) -> None:
         settings["selected_adapters"] = [model.active_adapter]
     if trainer.rank == 0:
         bars = hf_logging.is_progress_bar_enabled()
-        hf_logging.disable_progress_bar()
+        hf_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         try:
             model.save_pretrained(folder, **settings)
         finally:
             if bars:
-                hf_logging.enable_progress_bar()
+                hf_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def load_model(trainer: Trainer, folder: Path) -> None:

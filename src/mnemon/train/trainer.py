@@ -64,6 +64,7 @@ class Trainer:
         model = with_lora(model, config.lora) if config.lora is not None else model
         self.model = model.to(self.device)
         self.autocast = config.precision == "bfloat16" or (config.precision == "auto" and self.device.type != "cpu")
+        self.token_budget = config.token_budget or (1024 if self.device.type == "cpu" else 16384)
         if config.gradient_checkpointing:
             checkpoint_activations(self.model)
         for p in self.model.parameters():
@@ -287,7 +288,7 @@ class Trainer:
         A sharded model needs every process in every forward pass, so processes with fewer batches add ones of weight 0.
         """
         plans = [
-            [[part[j] for j in cut] for cut in micro_batches([rows[i] for i in part], self.config.token_budget)]
+            [[part[j] for j in cut] for cut in micro_batches([rows[i] for i in part], self.token_budget)]
             for part in shards(rows, self.size)
         ]
         mine = plans[self.rank]
