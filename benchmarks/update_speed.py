@@ -4,10 +4,10 @@
     PYTHONPATH=src OMP_NUM_THREADS=1 /tmp/trl/bin/python benchmarks/update_speed.py
 
 TRL's trainer runs as it is (its own `train`, `training_step`, `_compute_loss`, optimizer step), except that given rows
-replace generation. Loss: clipped surrogate, token mean (TRL: "dapo"), no KL; AdamW, clipping at 1; one thread,
-float32; gradient checkpointing and bfloat16, on by default there, are off. Both split the batch into micro-batches:
-ours by its default, TRL's at its best of 1, 2, 4 and 8 equal parts (gradient accumulation), chosen per case. Updates of
-the two alternate inside one process; the median of 7 pairs is reported after 2 warm-up pairs. How far the weights are apart
+replace generation. Loss: clipped surrogate, token mean (TRL: "dapo"), no KL; AdamW, clipping at 1; one thread, float32;
+gradient checkpointing and bfloat16, on by default there, are off. Both split the batch into micro-batches: ours by its
+default, TRL's at its best of 1, 2, 4 and 8 equal parts (gradient accumulation), chosen per case. Updates of the two
+alternate inside one process; the median of 7 pairs is reported after 2 warm-up pairs. How far the weights are apart
 after the first update is reported too. CPU seconds of the process, so other load on the machine matters little.
 """
 

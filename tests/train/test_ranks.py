@@ -25,6 +25,7 @@ from mnemon.types import MnemonError
 MakeLM = Callable[..., nn.Module]
 
 WORKER = """
+import os
 import sys
 sys.path[:0] = [{src!r}, {tests!r}]
 import torch
@@ -33,7 +34,9 @@ torch.set_num_threads(1)
 dist.init_process_group("gloo")
 from test_ranks import distributed
 distributed({out!r})
+dist.barrier()
 dist.destroy_process_group()
+os._exit(0)  # gloo's threads sometimes abort an interpreter that is shutting down, after all work is done
 """
 
 

@@ -9,7 +9,7 @@ already written, so it cannot change any statistic.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -58,7 +58,6 @@ class Row:
     values: Floats | None = None
     returns: Floats | None = None
     fingerprint: str = ""
-    meta: dict[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Fill `spans` from the mask when not given (one step: all sampled tokens) and check every shape."""

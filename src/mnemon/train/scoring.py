@@ -147,4 +147,4 @@ def _score(logits: Tensor, targets: Tensor, temperature: float, want_entropy: bo
     if not want_entropy:
         return -nn.functional.cross_entropy(logits, targets, reduction="none"), None
     log_p = torch.log_softmax(logits, dim=-1)
-    return token_logprobs(log_p, targets), entropy(log_p)
+    return token_logprobs(log_p, targets).clone(), entropy(log_p)  # no view: FSDP hooks need an output of its own
