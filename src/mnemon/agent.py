@@ -116,7 +116,9 @@ class Ctx:
         policy = policy or self.helpers.get(role, self.policy)
         completion = await policy(messages, tools)
         self.steps.append(
-            Step(role, tuple(messages), tuple(tools), completion, (), self.stage, self.turn, self.probe)
+            Step(
+                role, tuple(messages), tuple(tools), completion, (), self.stage, self.turn, self.probe, self.input.source
+            )
         )
         return completion
 

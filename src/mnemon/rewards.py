@@ -97,8 +97,8 @@ def gain(metric: str | None = None, weight: float = 1.0) -> Reward:
     return Reward("gain", weight, difference)
 
 
-HARMLESS = frozenset({"full", "unchanged"})
-"""Refusals that are a decision gone wrong rather than a malformed call: the answers pay for them."""
+HARMLESS = frozenset({"full"})
+"""Refusals that no form could have avoided: the answers pay for them. An update that changes nothing is no such thing."""
 
 
 def invalid_calls(trajectory: Trajectory) -> int:
@@ -110,3 +110,39 @@ def invalid_calls(trajectory: Trajectory) -> int:
 def invalid(weight: float = -0.1) -> Reward:
     """weight · (number of invalid calls): a gate on form that cannot be farmed."""
     return Reward("invalid", weight, lambda trajectory: float(invalid_calls(trajectory)))
+
+
+# ── terms per step ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def linked_answers(metric: str | None = None, role: str = "writer", weight: float = 1.0) -> Reward:
+    """Per policy call: the mean score of the probes whose evidence names the call's input, else of all probes.
+
+        r_s = mean { metric(p) : evidence(p) ∩ source(s) ≠ ∅ },   all probes where that set is empty
+
+    A question is paid to the decisions that could have changed its answer. Memory-R1 links its training questions to
+    turns by the same evidence ids (arXiv 2508.19828, Algorithm 1).
+    """
+
+    def per_step(trajectory: Trajectory) -> list[float]:
+        everything = mean_score(trajectory.answers, metric)
+        scores = [(set(a.probe.evidence), answer_score(a, metric)) for a in trajectory.answers]
+        values = []
+        for step in trajectory.steps:
+            if step.role == role:
+                linked = [value for evidence, value in scores if evidence.intersection(step.source)]
+                values.append(sum(linked) / len(linked) if linked else everything)
+        return values
+
+    return Reward("linked_answers", weight, per_step)
+
+
+def invalid_steps(role: str = "writer", weight: float = -0.1) -> Reward:
+    """Per policy call: 1 for a reply without a valid call (see `invalid_calls`), paid by that call alone."""
+
+    def per_step(trajectory: Trajectory) -> list[float]:
+        steps = [step for step in trajectory.steps if step.role == role]
+        bad = [not step.results or any(not r.ok and r.code not in HARMLESS for r in step.results) for step in steps]
+        return [float(b) for b in bad]
+
+    return Reward("invalid", weight, per_step)

@@ -35,7 +35,7 @@ class ToolError(Exception):
 
 
 class Unscorable(Exception):
-    """A reward term, judge or endpoint failed after its retries: the trajectory leaves statistics and loss, and is counted."""
+    """A reward term, judge or endpoint failed after its retries: the trajectory leaves statistics and loss, counted."""
 
 
 # ── messages ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -206,7 +206,8 @@ class Step:
     """One policy call inside an episode, trainable on its own.
 
     `role` is who was asked (``"writer"``, ``"reader"``, ``"extractor"``, ``"judge"`` …); `stage` and `turn` place it in
-    the task; `results` are the outcomes of the calls it made; `probe` is the probe's id for a reader's step.
+    the task, `source` names its input's sources; `results` are the outcomes of the calls it made; `probe` is the
+    probe's id for a reader's step.
     """
 
     role: str
@@ -217,6 +218,7 @@ class Step:
     stage: int = 0
     turn: int = 0
     probe: str = ""
+    source: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,14 +14,14 @@ from typing import Any, Literal
 import numpy as np
 
 from mnemon.agent import Agent, Reader, State, rollouts
-from mnemon.algos.advantages import grpo, is_dead
+from mnemon.algos.advantages import grpo, is_dead, positional_steps
 from mnemon.endpoint import EndpointError
 from mnemon.policy.base import run_lockstep, run_sync
 from mnemon.policy.local import LocalPolicy
 from mnemon.rewards import Reward, Scored, answer_score, score
 from mnemon.runs import RunFolder
 from mnemon.train import checkpoint
-from mnemon.train.batch import Row, place_gae, place_trajectory, rows_from_trajectory
+from mnemon.train.batch import Row, place_gae, place_steps, place_trajectory, rows_from_trajectory
 from mnemon.train.progress import Progress
 from mnemon.train.ranks import gather, world
 from mnemon.train.trainer import Trainer
@@ -109,6 +109,12 @@ class _Group:
     errors: list[str]
     steps: list[list[float] | None]
 
+    @property
+    def dead(self) -> bool:
+        """Whether the group teaches nothing: every member (and step) got the same."""
+        known = [steps for steps in self.steps if steps is not None]
+        return is_dead(self.rewards) and all(steps == known[0] for steps in known)
+
 
 def train(problem: Problem, trainer: Trainer, config: LoopConfig, run: RunFolder, tokenizer: Any) -> dict[str, Any]:
     """Run or resume the loop in an open run folder. Returns the last evaluation."""
@@ -180,7 +186,7 @@ def _collect(
     shown: list[tuple[Trajectory, Scored]] = []
     rounds = 1 + (config.resample_rounds if config.constant == "resample" else 0)
     for attempt in range(rounds):
-        missing = config.groups - sum(not is_dead(group.rewards) for group in groups) if attempt else config.groups
+        missing = config.groups - sum(not group.dead for group in groups) if attempt else config.groups
         if missing <= 0:
             break
         tasks = list(problem.tasks(update, attempt))[:missing]
@@ -266,7 +272,8 @@ def _check_unscorable(groups: Sequence[_Group], config: LoopConfig) -> None:
 def credit(groups: Sequence[_Group], trainer: Trainer, config: LoopConfig) -> list[Row]:
     """Write advantages into the rows of all groups and return the rows that are trained on.
 
-    GRPO: one advantage per trajectory, on every sampled token; groups without variance are left out. PPO: GAE from the
+    GRPO: one advantage per trajectory, on every sampled token, or one per step where a reward is per step; groups
+    without variance are left out. PPO: GAE from the
     critic's values, every scored trajectory.
     """
     if config.algo == "ppo":
@@ -274,13 +281,36 @@ def credit(groups: Sequence[_Group], trainer: Trainer, config: LoopConfig) -> li
     rows: list[Row] = []
     for group in groups:
         if any(steps is not None for steps in group.steps):
-            raise MnemonError("per-step rewards need algo='ppo': GRPO here gives one advantage per trajectory")
+            rows += _by_step(group, config)
+            continue
         if is_dead(group.rewards):
             continue
         advantages = grpo(group.rewards, config.ddof, config.eps, config.scale)
         for members, advantage in zip(group.rows, advantages, strict=True):
             place_trajectory(members, {row.trajectory_id: float(advantage) for row in members})
             rows += members
+    return rows
+
+
+def _by_step(group: _Group, config: LoopConfig) -> list[Row]:
+    """Per-step rewards, each compared with the same step of the other members (all members read the same inputs).
+
+    The return of a step is its own reward plus the trajectory's other terms. Rows whose advantage is 0 everywhere stay:
+    they count in the denominators, and the trainer skips their computation.
+    """
+    returns = [
+        None if total is None or steps is None else [total + step for step in steps]
+        for total, steps in zip(group.rewards, group.steps, strict=True)
+    ]
+    scored = [i for i, values in enumerate(returns) if values is not None]
+    advantages = positional_steps([returns[i] or [] for i in scored], config.ddof, config.eps, config.scale)
+    rows: list[Row] = []
+    for i, values in zip(scored, advantages, strict=True):
+        indices = sorted(index for row in group.rows[i] for index in row.step_indices)
+        place_steps(group.rows[i], {group.rows[i][0].trajectory_id: dict(zip(indices, values.tolist(), strict=True))})
+        rows += group.rows[i]
+    if not any(np.any(row.advantages) for row in rows):
+        return []
     return rows
 
 
@@ -304,7 +334,12 @@ def _ppo(groups: Sequence[_Group], trainer: Trainer, config: LoopConfig) -> list
 
 
 def _record(groups: Sequence[_Group], metrics: Mapping[str, float], config: LoopConfig, rows: int) -> dict[str, Any]:
-    rewards = [r for group in groups for r in group.rewards if r is not None]
+    rewards = [
+        total + (sum(steps) / len(steps) if steps else 0.0)
+        for group in groups
+        for total, steps in zip(group.rewards, group.steps, strict=True)
+        if total is not None
+    ]
     right = [r for group in groups for r in group.right]
     names = dict.fromkeys(name for group in groups for terms in group.terms for name in terms)
     events: dict[str, int] = {}
@@ -318,22 +353,15 @@ def _record(groups: Sequence[_Group], metrics: Mapping[str, float], config: Loop
             name: float(np.mean([t[name] for group in groups for t in group.terms if name in t])) for name in names
         },
         "groups": len(groups),
-        "informative": sum(not is_dead(group.rewards) for group in groups),
-        "constant_right": sum(_constant(group.rewards, high=True) for group in groups),
-        "constant_wrong": sum(_constant(group.rewards, high=False) for group in groups),
+        "informative": sum(not group.dead for group in groups),
+        "constant_right": sum(group.dead and min(group.right, default=0) == 1 for group in groups),
+        "constant_wrong": sum(group.dead and min(group.right, default=0) < 1 for group in groups),
         "unscorable": sum(len(group.errors) for group in groups),
         "rows": rows,
         "events": dict(sorted(events.items())),
     }
-    seconds = metrics.get("seconds")
     record["trainer"] = {name: value for name, value in metrics.items() if name != "seconds"}
-    del seconds
     return record
-
-
-def _constant(rewards: Sequence[float | None], high: bool) -> bool:
-    known = [r for r in rewards if r is not None]
-    return bool(known) and max(known) == min(known) and (known[0] >= 1.0) == high
 
 
 def _evaluate(problem: Problem, run: RunFolder, done: int, rank: int) -> dict[str, Any]:

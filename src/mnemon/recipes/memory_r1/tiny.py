@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,12 +17,13 @@ from mnemon.policy.local import LocalPolicy, load_model
 from mnemon.policy.open import model_source
 from mnemon.policy.tiny import build_model, build_tokenizer
 from mnemon.recipes.tiny_data import demonstrations, skills, start_state, token_ids
-from mnemon.rewards import answers, answer_score, invalid, invalid_calls
+from mnemon.rewards import Reward, answer_score, answers, invalid, invalid_calls, invalid_steps, linked_answers
 from mnemon.runs import RunFolder
 from mnemon.tasks.tiny import make_task, make_tasks, words
 from mnemon.tasks.tiny.scripted import read_answer
 from mnemon.train.config import TrainConfig
 from mnemon.train.loop import LoopConfig, Problem, train
+from mnemon.train.ranks import world
 from mnemon.train.sft import fit, length_buckets
 from mnemon.train.trainer import Trainer
 from mnemon.types import Policy, Task, Trajectory
@@ -33,7 +35,8 @@ REPLY_TOKENS = 48
 
 @dataclass(frozen=True, slots=True)
 class TinySettings:
-    """The tiny preset. `train_tasks` limits how many different training tasks exist (None: always new ones)."""
+    """The tiny preset. `train_tasks` limits how many different training tasks exist (None: always new ones).
+    `credit` is explained at `manager_rewards`."""
 
     seed: int = 0
     length: int = 6
@@ -41,6 +44,7 @@ class TinySettings:
     cold_batch: int = 64
     demonstrations: float = 0.25
     train_tasks: int | None = None
+    credit: Literal["linked", "trajectory"] = "linked"
     validation: int = 100
     cold: TrainConfig = field(
         default_factory=lambda: TrainConfig(
@@ -93,8 +97,17 @@ def cold_start(
     batches = length_buckets(rows, settings.cold_batch, settings.seed)
     trainer = Trainer(model, replace(settings.cold, schedule="cosine", total_steps=len(batches), seed=settings.seed))
     there = (folder / "config.json").exists()
-    described = {"recipe": "memory-r1", "role": role, "phase": "cold start", "distill": distill, "tiny": settings}
-    with RunFolder(folder).start(described, seed=settings.seed, resume=there) as run:
+    described = {
+        "recipe": "memory-r1",
+        "role": role,
+        "phase": "cold start",
+        "distill": distill,
+        **{name: getattr(settings, name) for name in ("seed", "length", "cold_updates", "cold_batch", "demonstrations")},
+        "cold": settings.cold,
+    }
+    run = RunFolder(folder)
+    leader = world()[0] == 0
+    with run.start(described, seed=settings.seed, resume=there) if leader else nullcontext():
         fit(trainer, batches, run, tokenizer, extra={"recipe": "memory-r1", "role": role, "world": "tiny"})
     return folder
 
@@ -175,6 +188,13 @@ def summary(trajectories: Sequence[Trajectory]) -> dict[str, float]:
 # ── training ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def manager_rewards(credit: Literal["linked", "trajectory"]) -> tuple[Reward, ...]:
+    """linked: a question pays the decisions on the sentences that it is about; trajectory: all of the episode's."""
+    if credit == "linked":
+        return (linked_answers(), invalid_steps(weight=-0.2))
+    return (answers(), invalid(-0.2))
+
+
 def training_tasks(settings: TinySettings, update: int, attempt: int) -> list[Task]:
     """The tasks of one update: new ones, or drawn in turn from a fixed number."""
     first = (update * 4 + attempt) * settings.loop.groups
@@ -209,7 +229,7 @@ def train_writer(run: RunFolder, settings: TinySettings, cold: str, reader: Read
         writer=agent,
         policy=policy,
         tasks=lambda update, attempt: training_tasks(settings, update, attempt),
-        rewards=(answers(), invalid(-0.2)),
+        rewards=manager_rewards(settings.credit),
         reader=reading,
         partner=partner,
         start=start_state,

@@ -147,11 +147,14 @@ def right_call(lines: Sequence[Line], reading: Reading, merge: bool = True, dele
 
 def think(lines: Sequence[Line], reading: Reading) -> str:
     """The scan: person and attribute ("ends" when the sentence ends a fact), then line after line until the match, whose
-    values are recited; a value that the sentence mentions is marked: "Anna pets ends 1 Faye 2 Anna pets Scout match Rex".
+    values are recited; a value that the sentence mentions is marked. The last word says how sentence and memory relate:
+    none (no such fact), fresh or known (its value), and for a known value that ends: alone, or the rest remains.
+    "Anna pets ends 1 Faye 2 Anna pets Scout match Rex rest". What to do about it is not in it.
     """
     if reading.sense == "chat":
         return "nothing"
-    parts = [reading.person, reading.attribute, *(["ends"] if reading.sense == "remove" else [])]
+    removal = reading.sense == "remove"
+    parts = [reading.person, reading.attribute, *(["ends"] if removal else [])]
     for line in lines:
         parts += [line.id, line.person] if line.person else [line.id]
         if line.person != reading.person:
@@ -160,7 +163,9 @@ def think(lines: Sequence[Line], reading: Reading) -> str:
         if line.attribute == reading.attribute:
             for value in line.values:
                 parts += [value, "match"] if value == reading.value else [value]
-            return " ".join(parts)
+            if reading.value not in line.values:
+                return " ".join([*parts, "fresh"])
+            return " ".join([*parts, "known" if not removal else "alone" if len(line.values) == 1 else "rest"])
     return " ".join([*parts, "none"])
 
 

@@ -115,7 +115,7 @@ TAILS = ["now", "these days", "I think", "again", "in fact", "you see", "since m
 HELD_OUT = {"state": 2, "remove": 1, "distract": 2, "chat": 2}
 """How many cores at the end of each list are never used in training."""
 
-VIEW_WORDS = ["memories:", "event:", "question:", "none", "nothing", "match", "ends", "yes", "no", "unknown"]
+VIEW_WORDS = ["memories:", "event:", "question:", "none", "nothing", "match", "ends", "known", "fresh", "alone", "rest", "yes", "no", "unknown"]
 CUES = frozenset("no longer not left gave give up away quit lost stopped sold got rid done forgot ran turned from".split())
 """Words that may tell that a fact ends: never put into a sentence at random."""
 

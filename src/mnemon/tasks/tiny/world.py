@@ -118,7 +118,7 @@ def _touch(rng: random.Random, facts: Facts, split: Split, fact: tuple[str, str]
         return ("restate", rng.choice(held))
     if attribute in words.SINGLE:
         return ("change", rng.choice(fresh)) if rng.random() < 0.85 else ("end", held[0])
-    if fresh and len(held) < 4 and rng.random() < (0.8 if len(held) == 1 else 0.5):
+    if fresh and len(held) < 4 and rng.random() < (0.85 if len(held) == 1 else 0.45):
         return ("more", rng.choice(fresh))
     return ("end" if len(held) == 1 else "drop", rng.choice(held))
 
@@ -185,7 +185,7 @@ def sample_episode(
 
 
 def probes_of(rng: random.Random, episode: Episode, most: int) -> list[Probe]:
-    """Questions: facts changed at least twice, a fifth of the others; at most a fifth about emptied facts."""
+    """Questions: facts changed at least twice, a fifth of the others; at most a quarter about emptied facts."""
     twice = [fact for fact, n in episode.touched.items() if n > 1]
     once = [fact for fact, n in episode.touched.items() if n == 1 and rng.random() < 0.2]
     asked = twice + once or list(episode.touched)
@@ -193,7 +193,7 @@ def probes_of(rng: random.Random, episode: Episode, most: int) -> list[Probe]:
     full = [fact for fact in asked if episode.facts[fact]]
     empty = [fact for fact in asked if not episode.facts[fact]]
     chosen = full[:most]
-    chosen += empty[: 1 if not chosen else len(chosen) // 4]
+    chosen += empty[: 1 if not chosen else len(chosen) // 3]
     probes = []
     for number, (person, attribute) in enumerate(chosen[:most]):
         held = episode.facts[person, attribute]
@@ -203,6 +203,11 @@ def probes_of(rng: random.Random, episode: Episode, most: int) -> list[Probe]:
                 words.QUESTION_CORES["value"].format(a=attribute, p=person),
                 (" ".join(held) or "none",),
                 category="list" if attribute in words.LISTS else "single",
+                evidence=tuple(
+                    str(i)
+                    for i, event in enumerate(episode.events)
+                    if (event.person, event.attribute) == (person, attribute)
+                ),
                 scorers=("list_exact",),
             )
         )

@@ -1,0 +1,146 @@
+"""`mnemon chat`: talk to an agent; what it stores is what it was trained to store."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from mnemon.agent import Agent, State, agent_fingerprint
+from mnemon.agents.memory_r1 import answerer, manager
+from mnemon.memory.memory import Operation
+from mnemon.policy.base import Scripted, run_sync
+from mnemon.policy.open import Opened, open_policy
+from mnemon.tasks.person import Person
+from mnemon.tasks.tiny import words
+from mnemon.tasks.tiny.scripted import read_answer
+from mnemon.types import Input, MnemonError, Policy
+
+HELP = """\
+A statement is read by the memory manager; a line that ends in "?" is answered from memory.
+/memory  what it holds    /history  every operation    /forget  start over    /help    /quit"""
+TINY_HINT = """\
+The tiny agent knows {n} words. Try:
+  Anna lives in Paris            Anna adopted Rex          Anna moved to Rome
+  a pet of Anna is Luna          Rex ran away from Anna    pets of Anna ?     city of Anna ?"""
+
+
+@dataclass(slots=True)
+class Talk:
+    """A conversation: one state, a writer and a reader with their policies."""
+
+    writer: Agent
+    reader: Agent
+    policy: Policy
+    answers: Policy
+    state: State
+    tiny: bool
+
+
+def shipped() -> Path:
+    """The trained tiny agent that comes with the package."""
+    return Path(str(__file__)).resolve().parents[1] / "policy" / "assets" / "tiny"
+
+
+def open_talk(run: str, reader: str | None) -> Talk:
+    """Open a run, model or endpoint as the writer, and the reader that goes with it."""
+    opened = open_policy(run, temperature=0.0, max_tokens=256)
+    tiny = opened.trained.get("world") == "tiny"
+    if tiny and opened.trained.get("role") == "reader":
+        raise MnemonError(f"{run} is an answerer: name the manager's run, and this one with --reader {run}")
+    writer = manager(extract="raw", style="tiny") if tiny else manager(**opened.trained.get("agent", {}))
+    warn_if_changed(writer, opened, run)
+    if reader is not None:
+        answering = open_policy(reader, temperature=0.0, max_tokens=256)
+        settings: dict[str, Any] = dict(answering.trained.get("agent", {}))
+        agent = answerer(**({"style": "tiny", "k": 8} | settings if tiny else settings))
+        return Talk(writer, agent, opened.policy, answering.policy, writer.start(), tiny)
+    if tiny:
+        agent = answerer(k=1, style="tiny", marker=False)
+        return Talk(writer, agent, opened.policy, Scripted(read_answer), writer.start(), tiny)
+    return Talk(writer, answerer(), opened.policy, opened.policy, writer.start(), tiny)
+
+
+def warn_if_changed(agent: Agent, opened: Opened, name: str) -> None:
+    """Say loudly that a checkpoint was trained with other prompts, tools or retrieval settings."""
+    trained = str(opened.trained.get("fingerprint", "")).split("/")[0]
+    if trained and trained != agent_fingerprint(agent):
+        Console(stderr=True).print(
+            f"[bold yellow]warning:[/] {name} was trained with other prompts, tools or retrieval settings than this "
+            "version has: it will not act as it was trained. Use the version that trained it, or train again."
+        )
+
+
+def _operation(operation: Operation) -> str:
+    if operation.before is None:
+        return f"add    {operation.entry.label}: {operation.entry.text}"
+    if operation.after is None:
+        return f"delete {operation.entry.label}: {operation.entry.text}"
+    return f"update {operation.entry.label}: {operation.before.text} → {operation.after.text}"
+
+
+async def _say(talk: Talk, text: str) -> str:
+    """One line of the person: observe it, or answer it."""
+    if talk.tiny:
+        known = set(words.vocabulary())
+        text = " ".join(text.replace("?", " ?").rstrip(".!").split())
+        strange = [word for word in text.split() if word not in known]
+        if strange:
+            return f"(the tiny model does not know: {', '.join(strange)}; /help shows sentences it knows)"
+    if text.endswith("?"):
+        turn = await talk.reader.respond(talk.state.fork(), Input(text), talk.answers)
+        used = "; ".join(entry.text for entry in turn.view or []) or "no memory"
+        return f"{turn.reply or '(no answer)'}    [from: {used}]"
+    turn = await talk.writer.respond(talk.state, Input(text), talk.policy)
+    refused = [result.content for step in turn.steps for result in step.results if not result.ok]
+    done = [_operation(operation) for operation in turn.operations]
+    return "\n".join([*done, *(f"(refused: {why})" for why in refused)]) or "(nothing to remember)"
+
+
+def _command(talk: Talk, text: str) -> str:
+    if text == "/memory":
+        return "\n".join(f"{e.label}: {e.text}" + (f"  [{e.time}]" if e.time else "") for e in talk.state.memory.entries()) or "(empty)"
+    if text == "/history":
+        return "\n".join(map(_operation, talk.state.memory.log)) or "(nothing yet)"
+    if text == "/forget":
+        talk.state = talk.writer.start()
+        return "(a new, empty memory)"
+    return HELP + ("\n" + TINY_HINT.format(n=len(words.vocabulary())) if talk.tiny else "")
+
+
+async def converse(talk: Talk, person: Person) -> None:
+    """The loop: a person is an environment, the agent responds."""
+    given = await person.reset()
+    while given is not None and given.text not in ("/quit", "/exit"):
+        reply = _command(talk, given.text) if given.text.startswith("/") else await _say(talk, given.text)
+        given, _, _ = await person.step(reply)
+
+
+def chat(
+    run: Annotated[str | None, typer.Argument(help="A run, model directory, hub id or URL; default: the tiny agent that comes with mnemon.")] = None,
+    reader: Annotated[str | None, typer.Option(help="Who answers: a run, model or URL (default: the same model; in the tiny world a rule).")] = None,
+) -> None:
+    """Talk to an agent. /memory shows what it holds, /history what it did."""
+    if run is None and not shipped().exists():
+        raise MnemonError("no agent is shipped with this installation: name a run, a model or a URL, or run `mnemon demo` first")
+    talk = open_talk(run or str(shipped()), reader)
+    console = Console()
+    console.print(escape(_command(talk, "/help")), highlight=False)
+    read: Callable[[str], str] = input
+    if not sys.stdin.isatty():
+        read = lambda prompt: _piped()  # noqa: E731
+    run_sync(converse(talk, Person(read, lambda text: console.print(escape(text), highlight=False, soft_wrap=True))))
+
+
+def _piped() -> str:
+    line = sys.stdin.readline()
+    if not line:
+        raise EOFError
+    typer.echo(f"you> {line.rstrip()}")
+    return line

@@ -1,0 +1,202 @@
+"""Memory-R1 on LoCoMo: training material of both constructions, banks, and the two training problems.
+
+The paper describes its manager's training twice, differently. "bandit" (its §3.1, Alg. 1): a tuple is one turn, a bank
+built from the turns before it, and the questions whose evidence names the turn; one decision is rolled out. "replay"
+(its Alg. 5): the manager reads all turns of the context from an empty bank, then the questions are asked. A run's
+config says which one made its figures.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, Literal
+
+from mnemon.agent import Agent, Reader, State, agent_fingerprint, ask_probes, rollouts
+from mnemon.agents.memory_r1 import answerer, manager
+from mnemon.memory.memory import Memory
+from mnemon.policy.local import LocalPolicy
+from mnemon.recipes.memory_r1.presets import Preset
+from mnemon.rewards import Reward, answers, gain, invalid, mean_score
+from mnemon.tasks import locomo
+from mnemon.tasks.script import Script
+from mnemon.train.loop import LoopConfig, Problem
+from mnemon.types import Input, MnemonError, Policy, Stage, Task
+
+Construction = Literal["bandit", "replay"]
+
+
+def all_inputs(conversation: locomo.Conversation, turns: int) -> list[Input]:
+    """Every input of a conversation, in order."""
+    return [item for session in conversation.sessions for item in locomo.session_inputs(session, turns)]
+
+
+def conversation_task(conversation: locomo.Conversation, turns: int) -> Task:
+    """All inputs of a conversation as one stage, without questions: what building its bank means."""
+    inputs = all_inputs(conversation, turns)
+    return Task(f"{conversation.id}/bank", (Stage(partial(Script, inputs), name="conversation"),))
+
+
+def raw_bank(agent: Agent, inputs: Sequence[Input]) -> State:
+    """A bank that stores every input as it stands: what the "bandit" tuples start from, and the retrieval baseline."""
+    state = agent.start()
+    for item in inputs:
+        state.memory.add(item.text, owner=item.speaker, time=item.time, source=item.source)
+    return state
+
+
+def manager_tasks(
+    conversations: Sequence[locomo.Conversation], preset: Preset, construction: Construction
+) -> tuple[list[Task], dict[str, list[Input]]]:
+    """One task per turn with linked questions, and the inputs that come before each (keyed by task id).
+
+    bandit: the task's only input holds the turn. replay: its inputs are the context and the turn.
+    """
+    tasks: list[Task] = []
+    before: dict[str, list[Input]] = {}
+    for conversation in conversations:
+        inputs = all_inputs(conversation, preset.turns_per_input)
+        place = {turn: i for i, item in enumerate(inputs) for turn in item.source}
+        probes = {locomo.probe_id(conversation, q): locomo.probe(conversation, q) for q in locomo.asked(conversation)}
+        linked: dict[int, list[str]] = {}
+        for tuple_ in locomo.linked_turns(conversation, preset.context_turns):
+            linked.setdefault(place[tuple_.turn], []).extend(tuple_.questions)
+        span = preset.context_turns // preset.turns_per_input
+        for at, questions in sorted(linked.items()):
+            context = inputs[max(0, at - span) : at]
+            own = [inputs[at]] if construction == "bandit" else [*context, inputs[at]]
+            name = f"{conversation.id}/{inputs[at].source[0]}/{construction}"
+            scorer = ("em_squad",) if preset.reward == "em" else ("graded",)
+            asked = tuple(replace(probes[q], after=None, scorers=scorer) for q in dict.fromkeys(questions))
+            tasks.append(Task(name, (Stage(partial(Script, own), name="turns"),), asked))
+            before[name] = context
+    if not tasks:
+        raise MnemonError("no turn of these conversations has a linked question: nothing to train the manager on")
+    return tasks, before
+
+
+def answer_tasks(conversations: Sequence[locomo.Conversation], preset: Preset) -> list[Task]:
+    """One task per question: no inputs, one probe (paper Alg. 2); the bank is the start state."""
+    scorer = ("em_squad",) if preset.reward == "em" else ("graded",)
+    return [
+        Task(probe.id, (), (replace(probe, after=None, scorers=scorer),), {"conversation": conversation.id})
+        for conversation in conversations
+        for probe in (locomo.probe(conversation, question) for question in locomo.asked(conversation))
+    ]
+
+
+def rewards_of(preset: Preset, role: str) -> tuple[Reward, ...]:
+    """Manager: what its operations changed (ours) or the answers after them (paper). Answerer: its answer."""
+    if role == "writer":
+        return (gain() if preset.gain else answers(), invalid(-0.02))
+    return (answers(),)
+
+
+def in_turn(tasks: Sequence[Task], config: LoopConfig) -> Callable[[int, int], list[Task]]:
+    """Tasks of an update: a seeded shuffle of all, walked through; re-sampling goes on from there."""
+    def pick(update: int, attempt: int) -> list[Task]:
+        first = (update * (1 + config.resample_rounds) + attempt) * config.groups
+        chosen: dict[str, Task] = {}
+        for position in range(first, first + config.groups):
+            lap, at = divmod(position, len(tasks))
+            order = list(range(len(tasks)))
+            random.Random(f"{config.seed}/{lap}").shuffle(order)
+            task = tasks[order[at]]
+            chosen.setdefault(task.id, task)
+        return list(chosen.values())
+
+    return pick
+
+
+def writer_problem(
+    conversations: Sequence[locomo.Conversation],
+    validation: Sequence[locomo.Conversation],
+    preset: Preset,
+    policy: LocalPolicy,
+    reader: Reader,
+    *,
+    construction: Construction = "bandit",
+    helpers: Mapping[str, Policy] | None = None,
+    agent_settings: Mapping[str, Any] | None = None,
+    validation_tasks: int = 16,
+) -> Problem:
+    """The manager's training problem, the answerer frozen."""
+    settings = {**preset.manager, **(agent_settings or {})}
+    agent = manager(**settings, window=preset.prompt_tokens)
+    tasks, before = manager_tasks(conversations, preset, construction)
+    held, held_before = manager_tasks(validation, preset, construction) if validation else ([], {})
+    banks: dict[str, State] = {}
+
+    def start(task: Task) -> State:
+        if construction == "replay":
+            return agent.start()
+        if task.id not in banks:
+            banks[task.id] = raw_bank(agent, {**before, **held_before}[task.id])
+        return banks[task.id]
+
+    greedy = LocalPolicy(policy.model, policy.tokenizer, chat=policy.chat, temperature=0.0, max_tokens=policy.max_tokens)
+
+    async def evaluate() -> Mapping[str, float]:
+        chosen = held[:validation_tasks]
+        groups = await rollouts(agent, chosen, greedy, reader=reader, helpers=helpers, start=start, before=True)
+        after = [mean_score(t.answers) for g in groups for t in g]
+        prior = [mean_score(t.before) for g in groups for t in g]
+        return {"validation": sum(after) / len(after), "validation_before": sum(prior) / len(prior)}
+
+    return Problem(
+        writer=agent,
+        policy=policy,
+        tasks=in_turn(tasks, preset.loop),
+        rewards=rewards_of(preset, "writer"),
+        reader=reader[0],
+        partner=reader[1],
+        helpers=helpers or {},
+        start=start,
+        before=preset.gain,
+        evaluate=evaluate if held else None,
+        fingerprint=f"{agent_fingerprint(agent)}/{policy.chat.fingerprint}",
+        extra={"recipe": "memory-r1", "role": "writer", "world": "locomo", "agent": settings},
+    )
+
+
+def reader_problem(
+    conversations: Sequence[locomo.Conversation],
+    validation: Sequence[locomo.Conversation],
+    preset: Preset,
+    policy: LocalPolicy,
+    banks: Mapping[str, Memory],
+    *,
+    agent_settings: Mapping[str, Any] | None = None,
+    validation_questions: int = 32,
+) -> Problem:
+    """The answerer's training problem on banks that a manager built (conversation id → memory)."""
+    settings = {**preset.answerer, **(agent_settings or {})}
+    agent = answerer(**settings, window=preset.prompt_tokens)
+    tasks = answer_tasks(conversations, preset)
+    held = answer_tasks(validation, preset)[:validation_questions]
+    missing = {t.meta["conversation"] for t in (*tasks, *held)} - set(banks)
+    if missing:
+        raise MnemonError(f"no bank was built for {', '.join(sorted(missing))}: build the banks of all conversations first")
+    greedy = LocalPolicy(policy.model, policy.tokenizer, chat=policy.chat, temperature=0.0, max_tokens=policy.max_tokens)
+
+    def start(task: Task) -> State:
+        return State(banks[task.meta["conversation"]])
+
+    async def evaluate() -> Mapping[str, float]:
+        answered = [(await ask_probes((agent, greedy), start(task), task.probes)) for task in held]
+        return {"validation": sum(mean_score(a) for a in answered) / len(answered)}
+
+    return Problem(
+        writer=agent,
+        policy=policy,
+        tasks=in_turn(tasks, preset.loop),
+        rewards=rewards_of(preset, "reader"),
+        role="reader",
+        reader=agent,
+        start=start,
+        evaluate=evaluate if held else None,
+        fingerprint=f"{agent_fingerprint(agent)}/{policy.chat.fingerprint}",
+        extra={"recipe": "memory-r1", "role": "reader", "world": "locomo", "agent": settings},
+    )

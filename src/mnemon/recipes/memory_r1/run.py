@@ -1,0 +1,308 @@
+"""Starting a Memory-R1 run from its options: the plan, the models, the folder, the loop."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from mnemon.agent import Agent, State, rollouts
+from mnemon.agents.memory_r1 import answerer, manager
+from mnemon.memory.memory import Memory
+from mnemon.policy.base import Scripted, run_sync
+from mnemon.policy.cache import CachedPolicy
+from mnemon.policy.local import LocalPolicy, load_model
+from mnemon.policy.open import is_url, model_source, open_policy
+from mnemon.recipes.memory_r1 import locomo as real
+from mnemon.recipes.memory_r1 import tiny
+from mnemon.recipes.memory_r1.options import TrainOptions
+from mnemon.recipes.memory_r1.presets import Preset, lora, preset
+from mnemon.runs import RunFolder, writing
+from mnemon.tasks import locomo
+from mnemon.tasks.tiny.scripted import oracle, writer_reply
+from mnemon.train.loop import LoopConfig, Problem, train
+from mnemon.train.progress import Progress
+from mnemon.train.ranks import barrier, world
+from mnemon.train.tensorboard import mirror
+from mnemon.train.trainer import Trainer
+from mnemon.types import Message, MnemonError, Policy, ToolSchema
+
+MAY_CHANGE = ("loop.updates", "loop.eval_every", "loop.checkpoint_every", "loop.sample_every", "loop.keep_last")
+
+
+def start(options: TrainOptions) -> dict[str, Any]:
+    """Train as asked; returns the last evaluation. Under torchrun every process calls it."""
+    _join_processes()
+    if is_url(options.policy):
+        raise MnemonError(
+            f"--policy {options.policy} is an endpoint: it can evaluate and serve, never train. Give a model directory "
+            "or hub id; frozen partners (--reader, --writer, --extractor) may be endpoints"
+        )
+    return _tiny(options) if options.data is None else _locomo(options)
+
+
+def _join_processes() -> None:
+    """Under torchrun: join the group (gloo on CPU, nccl on GPU)."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        if torch.cuda.is_available():
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+
+
+@contextmanager
+def opened(options: TrainOptions, described: Mapping[str, Any]) -> Iterator[RunFolder]:
+    """The run's folder, open for writing in the first process; the others only know where it is."""
+    run = RunFolder(options.run)
+    if world()[0] == 0:
+        with run.start(described, seed=options.seed, resume=options.resume, may_change=MAY_CHANGE):
+            barrier()
+            yield run
+    else:
+        barrier()
+        yield run
+
+
+def _loop(base: LoopConfig, options: TrainOptions) -> LoopConfig:
+    """The profile's loop with what the command line changes."""
+    changes: dict[str, Any] = {"seed": options.seed, "algo": options.algo}
+    for name in ("updates", "groups", "members", "constant"):
+        if getattr(options, name) is not None:
+            changes[name] = getattr(options, name)
+    if options.algo == "ppo" and options.members is None:
+        changes["members"] = base.members
+    return replace(base, **changes)
+
+
+# ── the tiny world ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def tiny_settings(options: TrainOptions) -> tiny.TinySettings:
+    """The tiny preset with what the command line changes."""
+    base = tiny.TinySettings(seed=options.seed, train_tasks=options.train_questions)
+    changes = {name: value for name, value in (("lr", options.lr), ("kl_coef", options.kl)) if value is not None}
+    if options.lora is not None:
+        changes["lora"] = lora(options.lora)
+    return replace(
+        base,
+        cold_updates=options.cold_updates or base.cold_updates,
+        rl=replace(base.rl, **changes),
+        loop=_loop(base.loop, options),
+    )
+
+
+def _tiny(options: TrainOptions) -> dict[str, Any]:
+    settings = tiny_settings(options)
+    scratch = options.policy == "tiny"
+    if options.dry_run:
+        _print_tiny_plan(options, settings)
+        return {}
+    described = {"recipe": "memory-r1", "world": "tiny", "role": options.role, **_settings(options, settings)}
+    with opened(options, described) as run:
+        cold = options.policy
+        if scratch:
+            cold = str(tiny.cold_start(options.run / "cold", settings, options.role, distill=options.distill))
+        with mirror(run, options.tensorboard and world()[0] == 0):
+            if options.role == "writer":
+                return tiny.train_writer(run, settings, cold)
+            from mnemon.recipes.memory_r1 import tiny_reader
+
+            return tiny_reader.train_reader(run, settings, cold, options.writer or "oracle", options.distill)
+
+
+def _settings(options: TrainOptions, settings: tiny.TinySettings) -> dict[str, Any]:
+    names = ("policy", "writer", "reader", "distill")
+    return {name: getattr(options, name) for name in names} | {
+        "loop": dataclasses.asdict(settings.loop),
+        "train": dataclasses.asdict(settings.rl),
+        "cold_updates": settings.cold_updates,
+        "train_tasks": settings.train_tasks,
+    }
+
+
+def _print_tiny_plan(options: TrainOptions, settings: tiny.TinySettings) -> None:
+    right = writer_reply(oracle)
+    task = tiny.training_tasks(settings, 0, 0)[0]
+    seen: list[str] = []
+
+    def look(messages: Sequence[Message], tools: Sequence[ToolSchema]) -> Message:
+        seen.append("\n".join(m.content for m in messages))
+        return right(messages, tools)
+
+    run_sync(tiny.play(Scripted(look), [task]))
+    loop = settings.loop
+    print(
+        f"Memory-R1, role {options.role}, {options.algo}, tiny world\n"
+        f"  cold start   {settings.cold_updates} updates of {settings.cold_batch} rows\n"
+        f"  training     {loop.updates} updates of {loop.groups} tasks x {loop.members} rollouts, {settings.length} events each\n"
+        f"  learning     lr {settings.rl.lr:g}, entropy {settings.rl.entropy:g}, KL {settings.rl.kl_coef:g}, clip {settings.rl.clip_low:g}\n"
+        f"  run folder   {options.run}\n\none prompt of the first task ({task.id}):\n{seen[-1]}"
+    )
+
+
+# ── LoCoMo with a real model ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def configured(options: TrainOptions) -> Preset:
+    """The profile with what the command line changes."""
+    base = preset(options.profile)
+    changes: dict[str, Any] = {}
+    if options.lr is not None:
+        changes["lr"] = options.lr
+    if options.kl is not None:
+        changes["kl_coef"] = options.kl
+    if options.lora is not None:
+        changes["lora"] = lora(options.lora)
+    writer = dict(base.manager)
+    if options.facts is not None:
+        writer["extract"] = options.facts
+    return replace(
+        base,
+        manager=writer,
+        answerer={**base.answerer, "distill": options.distill},
+        train=replace(base.train, seed=options.seed, **changes),
+        loop=_loop(base.loop, options),
+        prompt_tokens=options.max_prompt or base.prompt_tokens,
+        reply_tokens=options.max_reply or base.reply_tokens,
+    )
+
+
+def _locomo(options: TrainOptions) -> dict[str, Any]:
+    assert options.data is not None
+    if options.policy == "tiny":
+        raise MnemonError("the tiny model knows only the tiny world's words: give --policy PATH_OR_HUB_ID with --data")
+    setting = configured(options)
+    data = locomo.load(options.data, options.skip_bad)
+    conversations, held = list(locomo.split(data, "train")), list(locomo.split(data, "validation"))
+    if not conversations:
+        raise MnemonError(f"{options.data}: the training conversation ({', '.join(locomo.TRAIN)}) is not in the file")
+    if options.dry_run:
+        _print_plan(options, setting, conversations)
+        return {}
+    source = model_source(options.policy)[0]
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    model, tokenizer = load_model(source, dtype)
+    trainer = Trainer(model.to(device), setting.train, critic="copy" if options.algo == "ppo" else None)
+    policy = LocalPolicy(
+        trainer.model,
+        tokenizer,
+        temperature=setting.train.temperature,
+        max_tokens=setting.reply_tokens,
+        seed=options.seed,
+    )
+    described = {
+        "recipe": "memory-r1",
+        "world": "locomo",
+        "data": str(options.data),
+        **{n: getattr(options, n) for n in ("role", "policy", "writer", "reader", "extractor", "profile", "construction")},
+        "agent": setting.manager if options.role == "writer" else setting.answerer,
+        "loop": dataclasses.asdict(setting.loop),
+        "train": dataclasses.asdict(setting.train),
+    }
+    with opened(options, described) as run, mirror(run, options.tensorboard and world()[0] == 0):
+        problem = _problem(options, setting, policy, conversations, held)
+        return train(problem, trainer, setting.loop, run, tokenizer)
+
+
+def _frozen(spec: str | None, options: TrainOptions, setting: Preset, cache: str) -> Policy:
+    """A frozen helper: by its name, or a second copy of the starting policy; greedy, answers cached in the run's folder."""
+    partner = open_policy(spec or options.policy, temperature=0.0, max_tokens=setting.reply_tokens)
+    folder = options.run / "cache"
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    rank = world()[0]
+    name = f"{cache}.jsonl" if rank == 0 else f"{cache}.{rank}.jsonl"
+    return CachedPolicy(partner.policy, folder / name, key=partner.spec)
+
+
+def _problem(
+    options: TrainOptions,
+    setting: Preset,
+    policy: LocalPolicy,
+    conversations: Sequence[locomo.Conversation],
+    held: Sequence[locomo.Conversation],
+) -> Problem:
+    helpers: dict[str, Policy] = {}
+    if setting.manager["extract"] == "policy":
+        helpers["extractor"] = _frozen(options.extractor, options, setting, "extractor")
+    if options.role == "writer":
+        reader = answerer(**setting.answerer, window=setting.prompt_tokens)
+        partner = _frozen(options.reader, options, setting, "reader")
+        return real.writer_problem(
+            conversations, held, setting, policy, (reader, partner),
+            construction=options.construction, helpers=helpers,
+        )  # fmt: skip
+    banks = build_banks(options, setting, [*conversations, *held], helpers)
+    problem = real.reader_problem(conversations, held, setting, policy, banks)
+    if options.train_questions is not None:
+        tasks = real.answer_tasks(conversations, setting)[: options.train_questions]
+        problem.tasks = real.in_turn(tasks, setting.loop)
+    return problem
+
+
+def build_banks(
+    options: TrainOptions,
+    setting: Preset,
+    conversations: Sequence[locomo.Conversation],
+    helpers: Mapping[str, Policy],
+) -> dict[str, Memory]:
+    """The bank of each conversation, by the frozen manager, or every turn as it stands (--writer turns)."""
+    agent: Agent = manager(**setting.manager, window=setting.prompt_tokens)
+    spec = options.writer or "turns"
+    banks: dict[str, Memory] = {}
+    if spec == "turns":
+        for conversation in conversations:
+            banks[conversation.id] = real.raw_bank(agent, real.all_inputs(conversation, 1)).memory
+        return banks
+    writing = _frozen(spec, options, setting, "manager")
+    with Progress("building banks", len(conversations)) as progress:
+        for conversation in conversations:
+            task = real.conversation_task(conversation, setting.turns_per_input)
+            played = run_sync(rollouts(agent, [task], writing, helpers=helpers))
+            state: State = played[0][0].state
+            banks[conversation.id] = state.memory
+            progress.advance({})
+    return banks
+
+
+def _print_plan(options: TrainOptions, setting: Preset, conversations: Sequence[locomo.Conversation]) -> None:
+    """`--dry-run`: what would be done, and one rendered prompt (no model is loaded)."""
+    loop = setting.loop
+    if options.role == "writer":
+        tasks, before = real.manager_tasks(conversations, setting, options.construction)
+        agent = manager(**{**setting.manager, "extract": "raw"})
+        state = real.raw_bank(agent, before[tasks[0].id])
+        what = f"{len(tasks)} tasks ({options.construction}), {sum(len(t.probes) for t in tasks)} linked questions"
+    else:
+        tasks = real.answer_tasks(conversations, setting)
+        agent = answerer(**setting.answerer)
+        state = real.raw_bank(agent, real.all_inputs(conversations[0], 1))
+        what = f"{len(tasks)} questions"
+    shown: list[str] = []
+
+    def look(messages: Sequence[Message], tools: Sequence[ToolSchema]) -> str:
+        shown.append("\n".join(f"[{m.role}]\n{m.content}" for m in messages))
+        return ""
+
+    text = tasks[0].probes[0].question
+    if options.role == "writer":
+        given = run_sync(tasks[0].stages[0].environment().reset())
+        run_sync(agent.respond(state, given or text, Scripted(look)))
+    else:
+        run_sync(agent.respond(state, text, Scripted(look)))
+    print(
+        f"Memory-R1, role {options.role}, {options.algo}, profile {options.profile}\n"
+        f"  policy       {options.policy}\n  data         {options.data}: {what}\n"
+        f"  training     {loop.updates} updates of {loop.groups} tasks x {loop.members} rollouts\n"
+        f"  learning     lr {setting.train.lr:g}, KL {setting.train.kl_coef:g}, LoRA {options.lora or 'no, all weights'}\n"
+        f"  lengths      prompt {setting.prompt_tokens}, reply {setting.reply_tokens} tokens\n"
+        f"  agent        {setting.manager if options.role == 'writer' else setting.answerer}\n"
+        f"  reward       {'exact match' if setting.reward == 'em' else 'exact match, else category F1'}"
+        f"{', after - before' if options.role == 'writer' and setting.gain else ''}\n"
+        f"  run folder   {options.run}\n\none prompt:\n{shown[-1]}"
+    )
