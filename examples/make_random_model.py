@@ -1,7 +1,7 @@
 """Make a small causal language model with random weights and a byte-level tokenizer, in Hugging Face format.
 
-It has learned nothing: it is for trying the whole path (loading, chat template, tools, rollouts, training, serving) on a
-machine without any downloaded model. Usage: python examples/make_random_model.py FOLDER [--layers 4] [--width 256]
+It has learned nothing: it is for trying the whole path (loading, chat template, tools, rollouts, training, serving) on
+a machine without any downloaded model. Usage: python examples/make_random_model.py FOLDER [--layers 4] [--width 256]
 """
 
 from __future__ import annotations
@@ -42,7 +42,10 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer.add_special_tokens([AddedToken(t, special=True) for t in ("<|endoftext|>", "<|im_start|>", "<|im_end|>")])
     tokenizer.add_tokens([AddedToken(t, special=False) for t in ("<tool_call>", "</tool_call>", "<think>", "</think>")])
     fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>", clean_up_tokenization_spaces=False
+        tokenizer_object=tokenizer,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        clean_up_tokenization_spaces=False,
     )
     fast.chat_template = TEMPLATE
     return fast

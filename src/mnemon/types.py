@@ -223,7 +223,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What `Agent.respond` returns: the reply text, the policy calls made, the memory operations, and events counted."""
+    """What `Agent.respond` returns: the reply, the policy calls made, the memory operations, and events counted."""
 
     reply: str
     steps: tuple[Step, ...]

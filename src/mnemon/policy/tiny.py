@@ -1,8 +1,8 @@
 """The tiny model: the Qwen3 architecture at half a million weights, and a word-level tokenizer, in Hugging Face format.
 
-It is loaded, sampled and trained by the same code as a model a thousand times larger. Trained from scratch it must first
-learn to copy words from its prompt, which plain initialisation makes the bottleneck; `induction_init` gives it the two
-circuits that copying needs (an attention head that looks at the previous token, and one that looks for earlier
+It is loaded, sampled and trained by the same code as a model a thousand times larger. Trained from scratch it must
+first learn to copy words from its prompt, which plain initialisation makes the bottleneck; `induction_init` gives it
+the two circuits that copying needs (an attention head that looks at the previous token, and one that looks for earlier
 occurrences of the current token). It is an initialisation only: every weight is trained.
 """
 
@@ -38,7 +38,7 @@ TEMPLATE = (
 )
 
 
-def build_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
+def build_tokenizer(words: Sequence[str]) -> Any:
     """One token per word; white space only separates. Decoding joins by single spaces and closes up JSON strings."""
     specials = ["<pad>", "<unk>", START, END]
     pieces = ["<think>", "</think>", "<tool_call>", "</tool_call>", "**Answer:**", *CALL_PIECES]
@@ -54,7 +54,7 @@ def build_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
     )
     tokenizer.add_special_tokens([AddedToken(t, special=True) for t in specials])
     tokenizer.add_tokens([AddedToken(t, special=False, normalized=False) for t in pieces])
-    fast = PreTrainedTokenizerFast(
+    fast: Any = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer,
         pad_token="<pad>",
         unk_token="<unk>",
@@ -84,7 +84,6 @@ def build_model(
         bos_token_id=None,
         eos_token_id=tokenizer.convert_tokens_to_ids(END),
         pad_token_id=tokenizer.pad_token_id,
-        attn_implementation="sdpa",
     )
     state = torch.random.get_rng_state()
     torch.manual_seed(seed)
@@ -95,7 +94,8 @@ def build_model(
 
 
 def _orthogonal(size: int, generator: torch.Generator) -> Tensor:
-    return torch.linalg.qr(torch.randn(size, size, generator=generator))[0]
+    q: Tensor = torch.linalg.qr(torch.randn(size, size, generator=generator))[0]
+    return q
 
 
 @torch.no_grad()

@@ -1,4 +1,5 @@
-"""Cold-start data for the tiny world: what a model of half a million weights must be able to *do* before it learns *when*.
+"""Cold-start data for the tiny world: what a model of half a million weights must be able to *do* before it learns
+*when*.
 
 Two kinds of rows. Demonstrations come from an imperfect policy whose most likely choice is to add. Skill rows show the
 content of every operation on richer memories, with the operation's own token left out of the loss, so the choice is

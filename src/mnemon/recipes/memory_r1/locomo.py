@@ -96,6 +96,7 @@ def rewards_of(preset: Preset, role: str) -> tuple[Reward, ...]:
 
 def in_turn(tasks: Sequence[Task], config: LoopConfig) -> Callable[[int, int], list[Task]]:
     """Tasks of an update: a seeded shuffle of all, walked through; re-sampling goes on from there."""
+
     def pick(update: int, attempt: int) -> list[Task]:
         first = (update * (1 + config.resample_rounds) + attempt) * config.groups
         chosen: dict[str, Task] = {}
@@ -136,7 +137,9 @@ def writer_problem(
             banks[task.id] = raw_bank(agent, {**before, **held_before}[task.id])
         return banks[task.id]
 
-    greedy = LocalPolicy(policy.model, policy.tokenizer, chat=policy.chat, temperature=0.0, max_tokens=policy.max_tokens)
+    greedy = LocalPolicy(
+        policy.model, policy.tokenizer, chat=policy.chat, temperature=0.0, max_tokens=policy.max_tokens
+    )
 
     async def evaluate() -> Mapping[str, float]:
         chosen = held[:validation_tasks]
@@ -178,8 +181,12 @@ def reader_problem(
     held = answer_tasks(validation, preset)[:validation_questions]
     missing = {t.meta["conversation"] for t in (*tasks, *held)} - set(banks)
     if missing:
-        raise MnemonError(f"no bank was built for {', '.join(sorted(missing))}: build the banks of all conversations first")
-    greedy = LocalPolicy(policy.model, policy.tokenizer, chat=policy.chat, temperature=0.0, max_tokens=policy.max_tokens)
+        raise MnemonError(
+            f"no bank was built for {', '.join(sorted(missing))}: build the banks of all conversations first"
+        )
+    greedy = LocalPolicy(
+        policy.model, policy.tokenizer, chat=policy.chat, temperature=0.0, max_tokens=policy.max_tokens
+    )
 
     def start(task: Task) -> State:
         return State(banks[task.meta["conversation"]])

@@ -19,7 +19,7 @@ from mnemon.policy.cache import CachedPolicy
 from mnemon.policy.local import LocalPolicy, load_model
 from mnemon.policy.open import is_url, model_source, open_policy
 from mnemon.recipes.memory_r1 import locomo as real
-from mnemon.recipes.memory_r1 import tiny
+from mnemon.recipes.memory_r1 import tiny, tiny_reader
 from mnemon.recipes.memory_r1.options import TrainOptions
 from mnemon.recipes.memory_r1.presets import Preset, lora, preset
 from mnemon.runs import RunFolder, writing
@@ -84,14 +84,17 @@ def _loop(base: LoopConfig, options: TrainOptions) -> LoopConfig:
 def tiny_settings(options: TrainOptions) -> tiny.TinySettings:
     """The tiny preset with what the command line changes."""
     base = tiny.TinySettings(seed=options.seed, train_tasks=options.train_questions)
-    changes = {name: value for name, value in (("lr", options.lr), ("kl_coef", options.kl)) if value is not None}
+    changes: dict[str, Any] = {n: v for n, v in (("lr", options.lr), ("kl_coef", options.kl)) if v is not None}
     if options.lora is not None:
         changes["lora"] = lora(options.lora)
     return replace(
         base,
         cold_updates=options.cold_updates or base.cold_updates,
+        reader_cold_updates=options.cold_updates or base.reader_cold_updates,
         rl=replace(base.rl, **changes),
         loop=_loop(base.loop, options),
+        reader_rl=replace(base.reader_rl, **changes),
+        reader_loop=_loop(base.reader_loop, options),
     )
 
 
@@ -109,8 +112,6 @@ def _tiny(options: TrainOptions) -> dict[str, Any]:
         with mirror(run, options.tensorboard and world()[0] == 0):
             if options.role == "writer":
                 return tiny.train_writer(run, settings, cold)
-            from mnemon.recipes.memory_r1 import tiny_reader
-
             return tiny_reader.train_reader(run, settings, cold, options.writer or "oracle", options.distill)
 
 
@@ -199,7 +200,10 @@ def _locomo(options: TrainOptions) -> dict[str, Any]:
         "recipe": "memory-r1",
         "world": "locomo",
         "data": str(options.data),
-        **{n: getattr(options, n) for n in ("role", "policy", "writer", "reader", "extractor", "profile", "construction")},
+        **{
+            n: getattr(options, n)
+            for n in ("role", "policy", "writer", "reader", "extractor", "profile", "construction")
+        },
         "agent": setting.manager if options.role == "writer" else setting.answerer,
         "loop": dataclasses.asdict(setting.loop),
         "train": dataclasses.asdict(setting.train),
@@ -210,7 +214,9 @@ def _locomo(options: TrainOptions) -> dict[str, Any]:
 
 
 def _frozen(spec: str | None, options: TrainOptions, setting: Preset, cache: str) -> Policy:
-    """A frozen helper: by its name, or a second copy of the starting policy; greedy, answers cached in the run's folder."""
+    """A frozen helper: by its name, or a second copy of the starting policy; greedy, answers cached in the run's
+    folder.
+    """
     partner = open_policy(spec or options.policy, temperature=0.0, max_tokens=setting.reply_tokens)
     folder = options.run / "cache"
     with writing(folder):

@@ -1,4 +1,6 @@
-"""Memory-R1 in the tiny world: the same agents, rollouts, credit and trainer as for a real model, in minutes on a CPU."""
+"""Memory-R1 in the tiny world: the same agents, rollouts, credit and trainer as for a real model, in minutes on a
+CPU.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +19,7 @@ from mnemon.policy.local import LocalPolicy, load_model
 from mnemon.policy.open import model_source
 from mnemon.policy.tiny import build_model, build_tokenizer
 from mnemon.recipes.tiny_data import demonstrations, skills, start_state, token_ids
+from mnemon.recipes.tiny_reader_data import reader_cold_rows
 from mnemon.rewards import Reward, answer_score, answers, invalid, invalid_calls, invalid_steps, linked_answers
 from mnemon.runs import RunFolder
 from mnemon.tasks.tiny import make_task, make_tasks, words
@@ -40,7 +43,7 @@ class TinySettings:
 
     seed: int = 0
     length: int = 6
-    cold_updates: int = 1200
+    cold_updates: int = 1000
     cold_batch: int = 64
     demonstrations: float = 0.25
     train_tasks: int | None = None
@@ -61,7 +64,14 @@ class TinySettings:
             token_budget=8192,
         )
     )
-    loop: LoopConfig = field(default_factory=lambda: LoopConfig(updates=50, groups=24, members=8, eval_every=5))
+    reader_rl: TrainConfig = field(
+        default_factory=lambda: TrainConfig(
+            lr=5e-4, betas=(0.9, 0.98), warmup=5, entropy=0.001, minibatch=32, token_budget=8192
+        )
+    )
+    reader_loop: LoopConfig = field(default_factory=lambda: LoopConfig(updates=60, groups=32, members=8, eval_every=10))
+    reader_cold_updates: int = 1000
+    loop: LoopConfig = field(default_factory=lambda: LoopConfig(updates=40, groups=24, members=8, eval_every=5))
 
 
 def tiny_manager() -> Agent:
@@ -79,9 +89,7 @@ def cold_rows(role: Literal["writer", "reader"], settings: TinySettings, distill
     ids = token_ids(build_tokenizer(words.vocabulary()))
     count = settings.cold_updates * settings.cold_batch
     if role == "reader":
-        from mnemon.recipes.tiny_reader_data import reader_cold_rows
-
-        return list(reader_cold_rows(ids, count, settings.seed, distill))
+        return list(reader_cold_rows(ids, settings.reader_cold_updates * settings.cold_batch, settings.seed, distill))
     demos = int(count * settings.demonstrations)
     rows = demonstrations(tiny_manager(), ids, -(-demos // settings.length), settings.seed, settings.length)[:demos]
     return [*rows, *skills(ids, count - len(rows), settings.seed)]
@@ -102,7 +110,9 @@ def cold_start(
         "role": role,
         "phase": "cold start",
         "distill": distill,
-        **{name: getattr(settings, name) for name in ("seed", "length", "cold_updates", "cold_batch", "demonstrations")},
+        **{
+            name: getattr(settings, name) for name in ("seed", "length", "cold_updates", "cold_batch", "demonstrations")
+        },
         "cold": settings.cold,
     }
     run = RunFolder(folder)
@@ -116,7 +126,9 @@ def cold_start(
 
 
 def operation_counts(trajectories: Sequence[Trajectory]) -> dict[str, dict[str, int]]:
-    """Event kind → operation → count; a reply that made no valid call counts as "invalid", a full store as "refused"."""
+    """Event kind → operation → count; a reply that made no valid call counts as "invalid", a full store as
+    "refused".
+    """
     table: dict[str, dict[str, int]] = {}
     for trajectory in trajectories:
         for kind, step in zip(trajectory.task.meta["kinds"], trajectory.steps, strict=True):
@@ -166,9 +178,7 @@ def accuracy(trajectories: Sequence[Trajectory]) -> list[float]:
 
 async def play(policy: Policy, tasks: Sequence[Task], reader: Reader | None = None, seed: int = 0) -> list[Trajectory]:
     """One rollout per task with the tiny manager."""
-    groups = await rollouts(
-        tiny_manager(), tasks, policy, reader=reader or rule_reader(), start=start_state, seed=seed
-    )
+    groups = await rollouts(tiny_manager(), tasks, policy, reader=reader or rule_reader(), start=start_state, seed=seed)
     return [trajectory for group in groups for trajectory in group]
 
 

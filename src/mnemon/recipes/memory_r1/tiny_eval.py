@@ -48,7 +48,7 @@ def figures(trajectories: Sequence[Trajectory]) -> JSON:
     }
 
 
-def test_sets(episodes: int, split: Literal["validation", "test"] = "test") -> dict[str, list[Task]]:
+def boards(episodes: int, split: Literal["validation", "test"] = "test") -> dict[str, list[Task]]:
     """The sets of the scoreboard, by name."""
     sets = {f"T={n}": make_tasks(episodes_of(n, episodes), n, split) for n in LENGTHS}
     for length in (6, 78):
@@ -67,7 +67,7 @@ def measure(
 ) -> JSON:
     """{policy name: {set: figures}} for a policy and the scripted ones."""
     found: JSON = {}
-    sets = test_sets(episodes, split)
+    sets = boards(episodes, split)
     reading = reader_of(reader)
     players: dict[str, Policy] = {"this agent": policy} if policy is not None else {}
     if scripted:

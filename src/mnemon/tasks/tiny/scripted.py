@@ -1,4 +1,5 @@
-"""Reading the tiny world by rule: sentences, stored lines, prompts. From it come the oracle, the baselines and the reader.
+"""Reading the tiny world by rule: sentences, stored lines, prompts. From it come the oracle, the baselines and the
+reader.
 
 Every scripted policy sees what the model sees, the text of the prompt, and nothing else.
 """
@@ -119,6 +120,7 @@ def content(person: str, attribute: str, held: Sequence[str]) -> str:
 
 
 def add(reading: Reading) -> ToolCall:
+    """Store what the sentence says as a new line."""
     return ToolCall("add", {"text": content(reading.person, reading.attribute, [reading.value])})
 
 
@@ -146,10 +148,10 @@ def right_call(lines: Sequence[Line], reading: Reading, merge: bool = True, dele
 
 
 def think(lines: Sequence[Line], reading: Reading) -> str:
-    """The scan: person and attribute ("ends" when the sentence ends a fact), then line after line until the match, whose
-    values are recited; a value that the sentence mentions is marked. The last word says how sentence and memory relate:
-    none (no such fact), fresh or known (its value), and for a known value that ends: alone, or the rest remains.
-    "Anna pets ends 1 Faye 2 Anna pets Scout match Rex rest". What to do about it is not in it.
+    """The scan: person and attribute ("ends" when the sentence ends a fact), then line after line until the match,
+    whose values are recited; a value that the sentence mentions is marked. The last word says how sentence and memory
+    relate: none (no such fact), fresh or known (its value), and for a known value that ends: alone, or the rest
+    remains. "Anna pets ends 1 Faye 2 Anna pets Scout match Rex rest". What to do about it is not in it.
     """
     if reading.sense == "chat":
         return "nothing"
@@ -215,7 +217,9 @@ def upsert_never_delete(lines: Sequence[Line], reading: Reading, rng: random.Ran
 
 
 def demonstrator(lines: Sequence[Line], reading: Reading, rng: random.Random) -> ToolCall:
-    """The imperfect teacher of the cold start: adds most of the time, is right a fifth of the time, else does anything."""
+    """The imperfect teacher of the cold start: adds most of the time, is right a fifth of the time, else does
+    anything.
+    """
     draw = rng.random()
     if reading.sense == "chat" or draw < 0.2:
         return right_call(lines, reading)

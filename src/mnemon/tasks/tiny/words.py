@@ -37,76 +37,162 @@ ATTRIBUTES = (*SINGLE, *LISTS)
 
 STATE: dict[str, list[str]] = {
     "city": [
-        "{p} lives in {v}", "{p} moved to {v}", "the home of {p} is in {v}", "{p} has a flat in {v}",
-        "{v} is where {p} lives", "{p} found a house in {v}", "you can visit {p} at home in {v}",
+        "{p} lives in {v}",
+        "{p} moved to {v}",
+        "the home of {p} is in {v}",
+        "{p} has a flat in {v}",
+        "{v} is where {p} lives",
+        "{p} found a house in {v}",
+        "you can visit {p} at home in {v}",
     ],
     "job": [
-        "{p} works as a {v}", "{p} became a {v}", "the job of {p} is {v}", "{p} earns money as a {v}",
-        "{p} got hired as a {v}", "as a {v} is how {p} earns money", "{p} took a job as a {v}",
+        "{p} works as a {v}",
+        "{p} became a {v}",
+        "the job of {p} is {v}",
+        "{p} earns money as a {v}",
+        "{p} got hired as a {v}",
+        "as a {v} is how {p} earns money",
+        "{p} took a job as a {v}",
     ],
     "car": [
-        "{p} drives a {v}", "{p} bought a {v}", "the car of {p} is a {v}", "{p} parked the {v} at home",
-        "a {v} is the car that {p} drives", "{p} goes to work in a {v}", "{p} got a {v} as a car",
+        "{p} drives a {v}",
+        "{p} bought a {v}",
+        "the car of {p} is a {v}",
+        "{p} parked the {v} at home",
+        "a {v} is the car that {p} drives",
+        "{p} goes to work in a {v}",
+        "{p} got a {v} as a car",
     ],
     "drink": [
-        "{p} likes to drink {v}", "{p} orders {v} in every bar", "the drink of {p} is {v}", "{p} wants a cup of {v}",
-        "{v} is what {p} drinks", "{p} drinks {v} at breakfast", "give {p} a cup of {v} at breakfast",
+        "{p} likes to drink {v}",
+        "{p} orders {v} in every bar",
+        "the drink of {p} is {v}",
+        "{p} wants a cup of {v}",
+        "{v} is what {p} drinks",
+        "{p} drinks {v} at breakfast",
+        "give {p} a cup of {v} at breakfast",
     ],
     "team": [
-        "{p} supports the {v}", "{p} is a fan of the {v}", "the team of {p} is the {v}", "{p} cheers for the {v}",
-        "the {v} are the team that {p} supports", "{p} wears the scarf of the {v}", "{p} has a ticket for the {v}",
+        "{p} supports the {v}",
+        "{p} is a fan of the {v}",
+        "the team of {p} is the {v}",
+        "{p} cheers for the {v}",
+        "the {v} are the team that {p} supports",
+        "{p} wears the scarf of the {v}",
+        "{p} has a ticket for the {v}",
     ],
     "band": [
-        "{p} sings in the {v}", "{p} joined the {v}", "the band of {p} is the {v}", "{p} is on stage with the {v}",
-        "the {v} are the band of {p}", "{p} records a song with the {v}", "{p} writes every song for the {v}",
+        "{p} sings in the {v}",
+        "{p} joined the {v}",
+        "the band of {p} is the {v}",
+        "{p} is on stage with the {v}",
+        "the {v} are the band of {p}",
+        "{p} records a song with the {v}",
+        "{p} writes every song for the {v}",
     ],
     "pets": [
-        "{p} adopted {v}", "{p} has a pet called {v}", "a pet of {p} is {v}", "{p} feeds {v} every day",
-        "{v} is a pet of {p}", "{p} walks with {v} every day", "{p} takes care of a pet called {v}",
+        "{p} adopted {v}",
+        "{p} has a pet called {v}",
+        "a pet of {p} is {v}",
+        "{p} feeds {v} every day",
+        "{v} is a pet of {p}",
+        "{p} walks with {v} every day",
+        "{p} takes care of a pet called {v}",
     ],
     "hobbies": [
-        "{p} enjoys {v}", "{p} took up {v}", "a hobby of {p} is {v}", "{p} does {v} on sunday",
-        "{v} is a hobby of {p}", "{p} spends the evening with {v}", "{p} goes to a {v} club",
+        "{p} enjoys {v}",
+        "{p} took up {v}",
+        "a hobby of {p} is {v}",
+        "{p} does {v} on sunday",
+        "{v} is a hobby of {p}",
+        "{p} spends the evening with {v}",
+        "{p} goes to a {v} club",
     ],
     "languages": [
-        "{p} speaks {v}", "{p} learned {v}", "{p} can talk in {v}", "{p} took a course in {v}",
-        "{v} is a language that {p} speaks", "{p} can read a book in {v}", "{p} passed a test in {v}",
+        "{p} speaks {v}",
+        "{p} learned {v}",
+        "{p} can talk in {v}",
+        "{p} took a course in {v}",
+        "{v} is a language that {p} speaks",
+        "{p} can read a book in {v}",
+        "{p} passed a test in {v}",
     ],
     "instruments": [
-        "{p} plays the {v}", "{p} practises the {v}", "{p} has lessons on the {v}", "{p} can play the {v}",
-        "the {v} is what {p} plays", "{p} gave a concert on the {v}", "{p} owns a {v} and plays it",
+        "{p} plays the {v}",
+        "{p} practises the {v}",
+        "{p} has lessons on the {v}",
+        "{p} can play the {v}",
+        "the {v} is what {p} plays",
+        "{p} gave a concert on the {v}",
+        "{p} owns a {v} and plays it",
     ],
 }
 """Cores that state a fact; whether it is new, a change, one more or known already, only the memory can tell."""
 
 REMOVE: dict[str, list[str]] = {
     "city": ["{p} left {v}", "{p} no longer lives in {v}", "{p} gave up the flat in {v}", "{p} moved away from {v}"],
-    "job": ["{p} quit the job as a {v}", "{p} is no longer a {v}", "{p} lost the job as a {v}", "{p} stopped to work as a {v}"],
+    "job": [
+        "{p} quit the job as a {v}",
+        "{p} is no longer a {v}",
+        "{p} lost the job as a {v}",
+        "{p} stopped to work as a {v}",
+    ],
     "car": ["{p} sold the {v}", "{p} no longer drives a {v}", "{p} lost the {v}", "{p} got rid of the {v}"],
     "drink": ["{p} gave up {v}", "{p} no longer drinks {v}", "{p} is done with {v}", "{p} stopped to drink {v}"],
-    "team": ["{p} is no longer a fan of the {v}", "{p} turned away from the {v}", "{p} gave up the {v}", "{p} no longer supports the {v}"],
+    "team": [
+        "{p} is no longer a fan of the {v}",
+        "{p} turned away from the {v}",
+        "{p} gave up the {v}",
+        "{p} no longer supports the {v}",
+    ],
     "band": ["{p} left the {v}", "{p} is no longer in the {v}", "{p} quit the {v}", "{p} is done with the {v}"],
     "pets": ["{p} gave {v} away", "{p} no longer has {v}", "{p} lost {v}", "{v} ran away from {p}"],
     "hobbies": ["{p} gave up {v}", "{p} is done with {v}", "{p} quit {v}", "{p} stopped {v}"],
     "languages": ["{p} forgot {v}", "{p} no longer speaks {v}", "{p} lost the {v} of school", "{p} gave up {v}"],
-    "instruments": ["{p} sold the {v}", "{p} no longer plays the {v}", "{p} gave up the {v}", "{p} stopped to play the {v}"],
+    "instruments": [
+        "{p} sold the {v}",
+        "{p} no longer plays the {v}",
+        "{p} gave up the {v}",
+        "{p} stopped to play the {v}",
+    ],
 }
 """Cores that end a fact."""
 
 DISTRACT = [
-    "{p} asked about {v}", "{p} read about {v}", "{p} dreamed of {v}", "a film about {v} made {p} laugh",
-    "{p} saw a picture of {v}", "somebody told {p} about {v}", "{p} heard a joke about {v}", "{p} wonders about {v}",
-    "{p} saw a film about {v}", "a joke about {v} made {p} laugh",
+    "{p} asked about {v}",
+    "{p} read about {v}",
+    "{p} dreamed of {v}",
+    "a film about {v} made {p} laugh",
+    "{p} saw a picture of {v}",
+    "somebody told {p} about {v}",
+    "{p} heard a joke about {v}",
+    "{p} wonders about {v}",
+    "{p} saw a film about {v}",
+    "a joke about {v} made {p} laugh",
 ]
 """Cores that name a person and a value but state no fact."""
 
 CHAT = [
-    "the weather is nice today", "how are you", "what a day", "it may rain tomorrow", "that was a long day",
-    "the concert in the evening was long", "who takes care of the scarf and the ticket", "he writes and records a song",
-    "she owns a house and goes to work", "the club spends the evening with a book", "give me a test of your car",
-    "the rain stopped and we ran home", "he found and wears a scarf", "it walks and sits at breakfast",
-    "she passed by on a visit", "get rid of the long book", "how is your house", "thank you so much",
-    "it was nice to see you", "how was your day",
+    "the weather is nice today",
+    "how are you",
+    "what a day",
+    "it may rain tomorrow",
+    "that was a long day",
+    "the concert in the evening was long",
+    "who takes care of the scarf and the ticket",
+    "he writes and records a song",
+    "she owns a house and goes to work",
+    "the club spends the evening with a book",
+    "give me a test of your car",
+    "the rain stopped and we ran home",
+    "he found and wears a scarf",
+    "it walks and sits at breakfast",
+    "she passed by on a visit",
+    "get rid of the long book",
+    "how is your house",
+    "thank you so much",
+    "it was nice to see you",
+    "how was your day",
 ]
 
 LEADS = ["by the way", "so", "guess what", "well", "I heard that", "as you know", "they say that", "news :"]
@@ -115,8 +201,25 @@ TAILS = ["now", "these days", "I think", "again", "in fact", "you see", "since m
 HELD_OUT = {"state": 2, "remove": 1, "distract": 2, "chat": 2}
 """How many cores at the end of each list are never used in training."""
 
-VIEW_WORDS = ["memories:", "event:", "question:", "none", "nothing", "match", "ends", "known", "fresh", "alone", "rest", "yes", "no", "unknown"]
-CUES = frozenset("no longer not left gave give up away quit lost stopped sold got rid done forgot ran turned from".split())
+VIEW_WORDS = [
+    "memories:",
+    "event:",
+    "question:",
+    "none",
+    "nothing",
+    "match",
+    "ends",
+    "known",
+    "fresh",
+    "alone",
+    "rest",
+    "yes",
+    "no",
+    "unknown",
+]
+CUES = frozenset(
+    "no longer not left gave give up away quit lost stopped sold got rid done forgot ran turned from".split()
+)
 """Words that may tell that a fact ends: never put into a sentence at random."""
 
 QUESTION_CORES = {

@@ -1,8 +1,8 @@
 """The tiny world: events in people's lives, and questions about what is true at the end.
 
-An episode is a list of sentences. Each states, changes, extends, ends or repeats a fact about a person, or is noise. The
-right memory operation follows from the sentence *and* the memory, never from the sentence alone. Questions ask mostly
-for facts that changed at least twice, so storing everything does not pay.
+An episode is a list of sentences. Each states, changes, extends, ends or repeats a fact about a person, or is noise.
+The right memory operation follows from the sentence *and* the memory, never from the sentence alone. Questions ask
+mostly for facts that changed at least twice, so storing everything does not pay.
 
 Splits: a third of all (person, attribute, value) combinations is held out of training; of these, half the people
 belong to validation and half to test. Templates are split as well (`templates="unseen"`).
@@ -68,7 +68,9 @@ def held_out(person: str, attribute: str, value: str) -> bool:
 
 
 def people_of(split: Split) -> list[str]:
-    """Who lives in a split: all known people train; validation and test divide them; the last 16 names are never seen."""
+    """Who lives in a split: all known people train; validation and test divide them; the last 16 names are never
+    seen.
+    """
     if split == "train":
         return list(KNOWN)
     if split == "unseen_people":
@@ -92,7 +94,9 @@ def sentence(rng: random.Random, core: str, person: str = "", value: str = "") -
 
 
 def blurred(rng: random.Random, text: str, fillers: Sequence[str]) -> str:
-    """The sentence with a filler word dropped, put in or exchanged once or twice: training sees more than its templates."""
+    """The sentence with a filler word dropped, put in or exchanged once or twice: training sees more than its
+    templates.
+    """
     parts = text.split()
     for _ in range(rng.randint(1, 2)):
         at = rng.randrange(len(parts))
@@ -139,7 +143,7 @@ def _focus(rng: random.Random, count: int) -> list[str]:
     singles, lists = list(words.SINGLE), list(words.LISTS)
     rng.shuffle(singles)
     rng.shuffle(lists)
-    chosen = []
+    chosen: list[str] = []
     while len(chosen) < count:
         chosen.append((lists if lists and (not singles or rng.random() < 0.6) else singles).pop())
     return chosen
