@@ -113,7 +113,7 @@ def markdown(result: dict[str, Any]) -> str:
     sets = list(seeds[0]["trained"])
     lines = ["# Tiny world: Memory-R1's manager, GRPO", "", f"`{result['command']}`", ""]
     lines += [
-        f"Answers right in %, test split, {result['episodes']} episodes at six events (± standard error over episodes).",
+        f"Answers right in %, test split, {result['episodes']} episodes at six events (± standard error).",
         "",
     ]
     lines += ["| who writes the memory | " + " | ".join(sets) + " |", "|---|" + "--:|" * len(sets)]

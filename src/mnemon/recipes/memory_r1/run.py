@@ -135,14 +135,19 @@ def _print_tiny_plan(options: TrainOptions, settings: tiny.TinySettings) -> None
         return right(messages, tools)
 
     run_sync(tiny.play(Scripted(look), [task]))
-    loop = settings.loop
-    print(
-        f"Memory-R1, role {options.role}, {options.algo}, tiny world\n"
-        f"  cold start   {settings.cold_updates} updates of {settings.cold_batch} rows\n"
-        f"  training     {loop.updates} updates of {loop.groups} tasks x {loop.members} rollouts, {settings.length} events each\n"
-        f"  learning     lr {settings.rl.lr:g}, entropy {settings.rl.entropy:g}, KL {settings.rl.kl_coef:g}, clip {settings.rl.clip_low:g}\n"
-        f"  run folder   {options.run}\n\none prompt of the first task ({task.id}):\n{seen[-1]}"
-    )
+    reading = options.role == "reader"
+    loop, rl = (settings.reader_loop, settings.reader_rl) if reading else (settings.loop, settings.rl)
+    cold = settings.reader_cold_updates if reading else settings.cold_updates
+    each = "one question each" if reading else f"{settings.length} events each"
+    lines = [
+        f"Memory-R1, role {options.role}, {options.algo}, tiny world",
+        f"  cold start   {cold} updates of {settings.cold_batch} rows",
+        f"  training     {loop.updates} updates of {loop.groups} tasks x {loop.members} rollouts, {each}",
+        f"  learning     lr {rl.lr:g}, entropy {rl.entropy:g}, KL {rl.kl_coef:g}, clip {rl.clip_low:g}",
+        f"  run folder   {options.run}",
+        f"\none prompt of a manager's task ({task.id}):\n{seen[-1]}",
+    ]
+    print("\n".join(lines))
 
 
 # ── LoCoMo with a real model ─────────────────────────────────────────────────────────────────────────────────────────
@@ -301,14 +306,18 @@ def _print_plan(options: TrainOptions, setting: Preset, conversations: Sequence[
         run_sync(agent.respond(state, given or text, Scripted(look)))
     else:
         run_sync(agent.respond(state, text, Scripted(look)))
-    print(
-        f"Memory-R1, role {options.role}, {options.algo}, profile {options.profile}\n"
-        f"  policy       {options.policy}\n  data         {options.data}: {what}\n"
-        f"  training     {loop.updates} updates of {loop.groups} tasks x {loop.members} rollouts\n"
-        f"  learning     lr {setting.train.lr:g}, KL {setting.train.kl_coef:g}, LoRA {options.lora or 'no, all weights'}\n"
-        f"  lengths      prompt {setting.prompt_tokens}, reply {setting.reply_tokens} tokens\n"
-        f"  agent        {setting.manager if options.role == 'writer' else setting.answerer}\n"
-        f"  reward       {'exact match' if setting.reward == 'em' else 'exact match, else category F1'}"
-        f"{', after - before' if options.role == 'writer' and setting.gain else ''}\n"
-        f"  run folder   {options.run}\n\none prompt:\n{shown[-1]}"
-    )
+    writing = options.role == "writer"
+    reward = "exact match" if setting.reward == "em" else "exact match, else category F1"
+    lines = [
+        f"Memory-R1, role {options.role}, {options.algo}, profile {options.profile}",
+        f"  policy       {options.policy}",
+        f"  data         {options.data}: {what}",
+        f"  training     {loop.updates} updates of {loop.groups} tasks x {loop.members} rollouts",
+        f"  learning     lr {setting.train.lr:g}, KL {setting.train.kl_coef:g}, LoRA {options.lora or 'no, all weights'}",
+        f"  lengths      prompt {setting.prompt_tokens}, reply {setting.reply_tokens} tokens",
+        f"  agent        {setting.manager if writing else setting.answerer}",
+        f"  reward       {reward}{', after minus before' if writing and setting.gain else ''}",
+        f"  run folder   {options.run}",
+        f"\none prompt:\n{shown[-1]}",
+    ]
+    print("\n".join(lines))
