@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import quote
 
 from mnemon.agent import Agent, Ctx, Reader, State, rollout
-from mnemon.memory.memory import Counter, Entry, Memory, Section
+from mnemon.memory.memory import Counter, Entry, Memory, Section, count_words
 from mnemon.policy.base import EpisodeKey
 from mnemon.runs import atomic_write_json, plain, settings_hash
 from mnemon.types import (
@@ -229,36 +229,23 @@ def _ticking(stage: Stage, tick: Callable[[], None]) -> Stage:
 # ── as JSON ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class _Restored(Memory):
-    """A memory with given entries and ids; its log begins empty."""
-
-    def __init__(self, sections: Iterable[Section], entries: Iterable[Entry], next_id: int, *counter: Counter) -> None:
-        super().__init__(sections, *counter)
-        self._entries = {entry.id: entry for entry in entries}
-        self._next_id = next_id
-
-    @staticmethod
-    def next_id(memory: Memory) -> int:
-        """The id that the next entry would get: deleted ids are never used again."""
-        return memory._next_id
-
-
 def state_json(state: State) -> JSON:
     """A state as plain data: sections, entries with all fields, the next id, the context."""
     memory = state.memory
     return {
         "sections": [asdict(section) for section in memory.sections.values()],
         "entries": [plain(entry) for entry in memory.entries()],
-        "next_id": _Restored.next_id(memory),
+        "next_id": memory.next_id,
         "context": [plain(message) for message in state.context],
     }
 
 
-def state_from_json(data: JSON, *counter: Counter) -> State:
+def state_from_json(data: JSON, counter: Counter = count_words) -> State:
     """The inverse of `state_json`; `counter` counts tokens (default: words)."""
     sections = [Section(**section) for section in data["sections"]]
     entries = [Entry(**{**e, "times": tuple(e["times"]), "source": tuple(e["source"])}) for e in data["entries"]]
-    return State(_Restored(sections, entries, data["next_id"], *counter), [_message(m) for m in data["context"]])
+    memory = Memory.restore(sections, entries, data["next_id"], counter)
+    return State(memory, [_message(m) for m in data["context"]])
 
 
 def _message(data: JSON) -> Message:

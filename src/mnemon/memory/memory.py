@@ -7,14 +7,18 @@ changes nothing. `fork` is O(1): parent and child share everything until one of 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from mnemon.memory.retrieve import Index, Retriever
+from mnemon.text import UNSPACED
 from mnemon.types import MnemonError, ToolError
 
 Counter = Callable[[str], int]
+_PIECE = re.compile(rf"\s*(?:[{UNSPACED}]|[^\s{UNSPACED}]+)")
+"""A word with the space before it, or one character of a script that is written without spaces."""
 
 
 def count_words(text: str) -> int:
@@ -28,7 +32,8 @@ class Section:
 
     kind: ``"list"`` holds many entries; ``"text"`` holds at most one (a profile, a core memory).
     max_entries, max_tokens: capacity (None: unbounded); tokens are summed over the section by the memory's counter.
-    overflow: ``"refuse"`` makes a change that would exceed `max_tokens` fail; ``"cut"`` keeps the first tokens.
+    overflow: ``"refuse"`` makes a change that would exceed `max_tokens` fail; ``"cut"`` keeps the first whole words
+        that fit (single characters of Chinese, Japanese …).
     A full list always refuses an add: silently dropping the oldest entry would hide bad management.
     """
 
@@ -105,21 +110,50 @@ class _CachedIndex:
 class Memory:
     """Sections of entries. Not thread-safe: one memory belongs to one episode or one service worker.
 
+    counter: text -> tokens; the sizes that `max_tokens` limits.
+
     >>> memory = Memory([Section("facts")])
     >>> memory.add("Ana adopted a dog, Buddy").label
     'm1'
     """
 
     def __init__(self, sections: Iterable[Section] = (Section("facts"),), counter: Counter = count_words) -> None:
-        self.sections: dict[str, Section] = {section.name: section for section in sections}
-        if not self.sections:
+        given = tuple(sections)
+        self.sections: dict[str, Section] = {section.name: section for section in given}
+        if not given:
             raise MnemonError("a memory needs at least one section: pass e.g. Memory([Section('facts')])")
+        if len(self.sections) < len(given):
+            raise MnemonError(f"a memory's sections need names of their own, got {[s.name for s in given]}")
         self.counter = counter
         self._entries: dict[int, Entry] = {}
         self._log: list[Operation] = []
         self._next_id = 1
+        self._used: dict[str, tuple[int, int]] = dict.fromkeys(self.sections, (0, 0))  # entries, tokens where capped
         self._shared = False
         self._indexes: dict[str, _CachedIndex] = {}
+
+    @classmethod
+    def restore(
+        cls, sections: Iterable[Section], entries: Iterable[Entry], next_id: int, counter: Counter = count_words
+    ) -> Memory:
+        """A memory that holds these entries under their ids, as it was saved; its log begins empty.
+
+        Capacities are not checked, so a bank opens even where they were lowered since. MnemonError where an entry's
+        section is unknown, or its id is given twice or not below `next_id`.
+        """
+        memory = cls(sections, counter)
+        for entry in sorted(entries, key=lambda entry: entry.id):
+            spec = memory.sections.get(entry.section)
+            if spec is None or entry.id in memory._entries or not 0 < entry.id < next_id:
+                raise MnemonError(
+                    f"entry {entry.label} of section {entry.section!r} cannot be restored: its section must be one of "
+                    f"{list(memory.sections)}, its id must be its own and below next_id={next_id}"
+                )
+            memory._entries[entry.id] = entry
+            count, tokens = memory._used[spec.name]
+            memory._used[spec.name] = (count + 1, tokens + memory._size(spec, entry.text))
+        memory._next_id = next_id
+        return memory
 
     # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -127,8 +161,13 @@ class Memory:
         return len(self._entries)
 
     @property
+    def next_id(self) -> int:
+        """The id that the next entry gets; ids of deleted entries are never used again."""
+        return self._next_id
+
+    @property
     def log(self) -> Sequence[Operation]:
-        """Every operation since the memory was made, oldest first."""
+        """Every operation since the memory was made or restored, oldest first."""
         return self._log
 
     def entries(self, section: str | None = None) -> list[Entry]:
@@ -159,9 +198,14 @@ class Memory:
         owner: str | None = None,
         all: bool = False,
     ) -> list[Hit]:
-        """The k best entries for the query, best first; ties by age. `all` pads with entries that do not match."""
+        """The k best entries for the query, best first; ties by age. `all` pads with entries that do not match.
+
+        ToolError codes: unknown_section.
+        """
         index = self._index(retriever)
         among = None
+        if section is not None:
+            self._section(section)
         if section is not None or owner is not None:
             entries = self._entries
 
@@ -170,6 +214,10 @@ class Memory:
                 return (section is None or entry.section == section) and (owner is None or entry.owner == owner)
 
         return [Hit(self._entries[i], score) for i, score in index.search(query, k, among, all)]
+
+    def prepare(self, retriever: Retriever) -> None:
+        """Bring a retriever's index up to date now: forks made after this share it instead of building their own."""
+        self._index(retriever)
 
     # ── writing ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -186,35 +234,35 @@ class Memory:
         """Add an entry. ToolError codes: empty_text, unknown_section, exists (text section), full, too_long."""
         spec = self._section(section)
         text = self._clean(text)
-        held = [entry for entry in self._entries.values() if entry.section == spec.name]
-        if spec.kind == "text" and held:
-            raise ToolError("exists", f"{spec.name} already holds a text ({held[0].label}): update it instead.")
-        if spec.max_entries is not None and len(held) >= spec.max_entries:
+        count, tokens = self._used[spec.name]
+        if spec.kind == "text" and count:
+            label = self.entries(spec.name)[0].label
+            raise ToolError("exists", f"{spec.name} already holds a text ({label}): update it instead.")
+        if spec.max_entries is not None and count >= spec.max_entries:
             raise ToolError("full", f"{spec.name} is full ({spec.max_entries} entries): update or delete one first.")
-        text = self._fit(spec, text, held)
+        text, size = self._fit(spec, text, tokens)
         entry = Entry(
             self._next_id, spec.name, text, owner, (time,) if time else (), tuple(source), meta=dict(meta or {})
         )
-        self._own()
+        self._apply(Operation("add", None, entry), count + 1, tokens + size)
         self._next_id += 1
-        self._entries[entry.id] = entry
-        self._log.append(Operation("add", None, entry))
         return entry
 
     def update(
         self, entry_id: int, text: str, *, time: str = "", source: Sequence[str] = (), owner: str | None = None
     ) -> Entry:
-        """Replace the text; id, first time and provenance stay, the new time and sources are added.
+        """Replace the text; id, first time and provenance stay, the new time and sources are added. `owner` (None: as
+        it was) replaces the owner.
 
-        ToolError codes: unknown_id, empty_text, too_long, unchanged.
+        ToolError codes: unknown_id, empty_text, too_long, unchanged (neither text nor owner is new).
         """
         before = self.read(entry_id)
         spec = self.sections[before.section]
-        text = self._clean(text)
-        if text == before.text:
+        count, tokens = self._used[spec.name]
+        tokens -= self._size(spec, before.text)
+        text, size = self._fit(spec, self._clean(text), tokens)
+        if text == before.text and owner in (None, before.owner):
             raise ToolError("unchanged", f"{before.label} already says exactly this: nothing to update.")
-        held = [e for e in self._entries.values() if e.section == spec.name and e.id != entry_id]
-        text = self._fit(spec, text, held)
         after = replace(
             before,
             text=text,
@@ -223,17 +271,15 @@ class Memory:
             source=before.source + tuple(s for s in source if s not in before.source),
             version=before.version + 1,
         )
-        self._own()
-        self._entries[entry_id] = after
-        self._log.append(Operation("update", before, after))
+        self._apply(Operation("update", before, after), count, tokens + size)
         return after
 
     def delete(self, entry_id: int) -> Entry:
         """Remove an entry and return it. ToolError codes: unknown_id."""
         before = self.read(entry_id)
-        self._own()
-        del self._entries[entry_id]
-        self._log.append(Operation("delete", before, None))
+        count, tokens = self._used[before.section]
+        freed = self._size(self.sections[before.section], before.text)
+        self._apply(Operation("delete", before, None), count - 1, tokens - freed)
         return before
 
     def fork(self) -> Memory:
@@ -244,6 +290,7 @@ class Memory:
         child._entries = self._entries
         child._log = self._log
         child._next_id = self._next_id
+        child._used = self._used
         child._shared = self._shared = True
         for cached in self._indexes.values():
             cached.shared = True
@@ -254,12 +301,24 @@ class Memory:
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _own(self) -> None:
-        """Copy on write: a log shared with a fork is copied with the entries."""
+    def _apply(self, operation: Operation, count: int, tokens: int) -> None:
+        """Write one change; its section then holds `count` entries of `tokens`. What a fork shares is copied first."""
         if self._shared:
             self._entries = dict(self._entries)
             self._log = list(self._log)
+            self._used = dict(self._used)
             self._shared = False
+        entry = operation.entry
+        if operation.after is None:
+            del self._entries[entry.id]
+        else:
+            self._entries[entry.id] = entry
+        self._used[entry.section] = (count, tokens)
+        self._log.append(operation)
+
+    def _size(self, spec: Section, text: str) -> int:
+        """Tokens of a text where its section limits them, else 0 (a counter may be a slow tokenizer)."""
+        return 0 if spec.max_tokens is None else self.counter(text)
 
     def _section(self, name: str | None) -> Section:
         if name is None:
@@ -278,25 +337,27 @@ class Memory:
             raise ToolError("empty_text", "The text is empty: write what is to be remembered.")
         return text
 
-    def _fit(self, spec: Section, text: str, others: Sequence[Entry]) -> str:
+    def _fit(self, spec: Section, text: str, used: int) -> tuple[str, int]:
+        """The text as the section can hold it beside `used` tokens, and its size. Raises ToolError("too_long")."""
         if spec.max_tokens is None:
-            return text
-        room = spec.max_tokens - sum(self.counter(entry.text) for entry in others)
+            return text, 0
+        room = max(spec.max_tokens - used, 0)
         size = self.counter(text)
         if size <= room:
-            return text
+            return text, size
         if spec.overflow == "refuse":
             raise ToolError(
-                "too_long", f"{spec.name} holds {spec.max_tokens} tokens; this needs {size}, room is {max(room, 0)}."
+                "too_long", f"{spec.name} holds {spec.max_tokens} tokens; this needs {size}, room is {room}."
             )
-        words = text.split(" ")
-        low, high = 0, len(words)
-        while low < high:  # the longest prefix of words that fits
+        ends = [piece.end() for piece in _PIECE.finditer(text)]
+        low, high = 0, len(ends)
+        while low < high:  # the longest prefix of whole words that fits
             middle = (low + high + 1) // 2
-            low, high = (middle, high) if self.counter(" ".join(words[:middle])) <= room else (low, middle - 1)
+            low, high = (middle, high) if self.counter(text[: ends[middle - 1]]) <= room else (low, middle - 1)
         if not low:
             raise ToolError("too_long", f"{spec.name} is full ({spec.max_tokens} tokens): shorten or delete first.")
-        return " ".join(words[:low])
+        text = text[: ends[low - 1]]
+        return text, self.counter(text)
 
     def _index(self, retriever: Retriever) -> Index:
         cached = self._indexes.get(retriever.id)
@@ -313,5 +374,5 @@ class Memory:
                     cached.index.remove(operation.entry.id)
                 else:
                     cached.index.add(operation.after.id, operation.after.document(retriever.fields))
-            cached.applied = len(self._log)
+                cached.applied += 1
         return cached.index
