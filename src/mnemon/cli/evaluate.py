@@ -87,9 +87,9 @@ def memory_r1(
             chunk=chunk,
         )
     )
-    report.print()
-    if report.failed:
-        sys.exit(3)
+    Console().print(report)
+    if report.exit_code:
+        sys.exit(report.exit_code)
 
 
 def _tiny(writer: str | None, reader: str | None, episodes: int, out: Path | None) -> None:

@@ -22,6 +22,7 @@ class TrainOptions:
     profile: str = "default"
     construction: Literal["bandit", "replay"] = "bandit"
     facts: Literal["policy", "raw"] | None = None
+    k: int | None = None
     distill: bool = True
     constant: Literal["skip", "resample"] | None = None
     updates: int | None = None

@@ -166,10 +166,13 @@ def configured(options: TrainOptions) -> Preset:
     writer = dict(base.manager)
     if options.facts is not None:
         writer["extract"] = options.facts
+    reader = {**base.answerer, "distill": options.distill}
+    if options.k is not None:
+        reader["k"] = options.k
     return replace(
         base,
         manager=writer,
-        answerer={**base.answerer, "distill": options.distill},
+        answerer=reader,
         train=replace(base.train, seed=options.seed, **changes),
         loop=_loop(base.loop, options),
         prompt_tokens=options.max_prompt or base.prompt_tokens,
