@@ -19,7 +19,7 @@ from mnemon.recipes.tiny_data import make_row, prompt_tokens
 from mnemon.tasks.tiny import scripted as rules
 from mnemon.tasks.tiny.questions import Question, bank_task, facts_of, keep, sample_question
 from mnemon.tasks.tiny.reading import MARKER, about, answer_from, select_right
-from mnemon.tasks.tiny.world import Episode, Facts, Split, sample_episode
+from mnemon.tasks.tiny.world import Facts, Split, sample_episode
 from mnemon.train.batch import Row
 from mnemon.types import Task
 
@@ -61,7 +61,7 @@ def reader_reply(texts: Sequence[str], question: Question, chosen: Sequence[int]
 
 
 def demonstrated(rng: random.Random, lines: Sequence[rules.Line], question: Question) -> list[int]:
-    """The imperfect teacher's choice (indices): the first line of all, right a third of the time, else one or two lines."""
+    """The imperfect teacher's choice (indices): the first line of all; a third of the time right; else one or two."""
     draw = rng.random()
     if draw < 0.45:
         return [0]

@@ -1,8 +1,8 @@
 """Questions about the tiny world, and the memories they are answered from.
 
-A reader is shown up to k memories, oldest first, and a question. Memories are what a manager left behind: current facts,
-stale or doubled ones where it erred, facts about others, raw sentences. The gold answer is the truth of the world, not
-of the memories.
+A reader is shown up to k memories, oldest first, and a question. Memories are what a manager left behind: current
+facts, stale or doubled ones where it erred, facts about others, raw sentences. The gold answer is the truth of the
+world, not of the memories.
 
 Kinds of question: the value of a single attribute, a list, a count, whose, yes or no; and each of them about something
 nobody ever said ("none" for a value or list, else "unknown").
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from mnemon.agent import State
@@ -25,7 +25,7 @@ from mnemon.types import MnemonError, Probe, Task, Trajectory
 
 Kind = Literal["value", "list", "count", "whose", "yesno"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-SHARES: Mapping[Kind, float] = {"value": 0.3, "list": 0.25, "count": 0.15, "whose": 0.12, "yesno": 0.18}
+SHARES: Mapping[Kind, float] = {"value": 0.25, "list": 0.22, "count": 0.17, "whose": 0.18, "yesno": 0.18}
 """How often each kind is asked."""
 UNSUPPORTED = 0.1
 """Share of questions about something nobody ever said."""
@@ -93,11 +93,14 @@ def answer(question: Question, found: Sequence[str]) -> str:
     return " ".join(found)
 
 
-def sample_question(rng: random.Random, facts: Facts, ever: Facts, split: Split) -> Question:
+def sample_question(
+    rng: random.Random, facts: Facts, ever: Facts, split: Split, shares: Mapping[Kind, float] = SHARES
+) -> Question:
     """A question about these facts; those that changed often are asked more. Counts, owners and yes/no are asked of
-    facts that hold (an emptied fact and one never told look the same in a well-kept memory), values of emptied ones too.
+    facts that hold (an emptied fact and one never told look the same in a well-kept memory), values of emptied ones
+    too.
     """
-    kind = rng.choices(KINDS, [SHARES[kind] for kind in KINDS])[0]
+    kind = rng.choices(KINDS, [shares[kind] for kind in KINDS])[0]
     table = words.SINGLE if kind == "value" else words.LISTS if kind in ("list", "count") else words.ATTRIBUTES
     asked = [f for f in ever if f[1] in table and (facts.get(f) or (kind in ("value", "list") and rng.random() < 0.3))]
     if not asked or rng.random() < UNSUPPORTED:
@@ -105,8 +108,8 @@ def sample_question(rng: random.Random, facts: Facts, ever: Facts, split: Split)
         told = {person for person, _ in ever}
         near = [fact for fact in free if fact[0] in told]
         person, attribute = rng.choice(near if near and rng.random() < 0.7 else free)
-        held = {v for (_, a), values in ever.items() if a == attribute for v in values}
-        unheld = [v for v in values_of(split, person, attribute) if v not in held]
+        told_values = {v for (_, a), values in ever.items() if a == attribute for v in values}
+        unheld = [v for v in values_of(split, person, attribute) if v not in told_values]
         if kind == "whose" and not unheld:
             kind = "yesno"
         value = rng.choice(unheld or values_of(split, person, attribute)) if kind in ("whose", "yesno") else ""
@@ -117,8 +120,9 @@ def sample_question(rng: random.Random, facts: Facts, ever: Facts, split: Split)
     if kind == "yesno":
         held = facts[person, attribute]
         stale = [v for v in ever[person, attribute] if v not in held]
-        others = stale if stale and rng.random() < 0.7 else [v for v in words.values(attribute) if v not in held]
-        return Question(kind, attribute, person, rng.choice(held if rng.random() < 0.5 else others))
+        others = [v for v in values_of(split, person, attribute) if v not in held]
+        wrong = stale if stale and rng.random() < 0.7 else others
+        return Question(kind, attribute, person, rng.choice(held if rng.random() < 0.5 or not wrong else wrong))
     return Question(kind, attribute, person)
 
 
@@ -160,7 +164,8 @@ def keep(rng: random.Random, events: Sequence[Event], quality: float = 1.0, junk
         if slip == "raw":
             kept.append(event.text)
             continue
-        call = rules.add(reading) if slip == "add" and sense == "state" else rules.right_call(lines, reading, slip != "forget")
+        doubled = slip == "add" and sense == "state"
+        call = rules.add(reading) if doubled else rules.right_call(lines, reading, merge=slip != "forget")
         if call.name in ("update", "delete"):
             del kept[int(call.arguments["id"])]
         if call.name in ("add", "update"):
@@ -181,7 +186,7 @@ class InOrder:
     With fewer than k that match at all, others fill up, as any embedding search does.
     """
 
-    inner: Retriever = Lexical()
+    inner: Retriever = field(default_factory=Lexical)
 
     @property
     def id(self) -> str:
@@ -253,7 +258,7 @@ def bank_tasks(trajectories: Iterable[Trajectory], split: Split, questions: int 
 def kept_tasks(
     count: int, split: Split, quality: float, junk: float = 0.0, length: int = 32, questions: int = 2, first: int = 0
 ) -> list[Task]:
-    """`count` tasks on simulated memories of a manager of this `quality` (see `keep`), the same for the same arguments."""
+    """`count` tasks on simulated memories of a manager of this `quality` (see `keep`), equal for equal arguments."""
     tasks: list[Task] = []
     seed = first
     while len(tasks) < count:
