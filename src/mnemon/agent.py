@@ -28,6 +28,7 @@ from mnemon.types import (
     Task,
     ToolCall,
     ToolError,
+    ToolResult,
     ToolSchema,
     Trajectory,
     Turn,
@@ -49,7 +50,8 @@ class State:
 @dataclass(frozen=True, slots=True)
 class Limits:
     """window: most prompt tokens (None: unlimited); when exceeded the oldest unpinned message is dropped, counted as
-    ``truncated``. rounds: most policy calls per input. calls: most tool calls run per reply; the rest are refused.
+    ``truncated`` (a reply goes with the results of its calls, each counted). rounds: most policy calls per input.
+    calls: most tool calls run per reply; the rest are refused (``too_many_calls``).
     """
 
     window: int | None = None
@@ -105,25 +107,23 @@ class Ctx:
             known = ", ".join(self.ids) or "none were shown"
             raise ToolError("unknown_id", f"There is no memory {shown!r} in this prompt (ids: {known}).")
         digits = shown.removeprefix("m")
-        if not digits.isdecimal():
+        if not digits.isdecimal() or len(digits) > 18:
             raise ToolError("unknown_id", f"{shown!r} is not an id; ids look like m12.")
         return int(digits)
 
     async def ask(
         self, role: str, messages: Sequence[Message], tools: Sequence[ToolSchema] = (), policy: Policy | None = None
     ) -> Completion:
-        """One policy call, recorded as a step of `role`. The helper of that name answers it, else the agent's policy."""
-        policy = policy or self.helpers.get(role, self.policy)
-        completion = await policy(messages, tools)
-        self.steps.append(
-            Step(
-                role, tuple(messages), tuple(tools), completion, (), self.stage, self.turn, self.probe, self.input.source
-            )
-        )
+        """One policy call, recorded as a step of `role`: by `policy`, else that name's helper, else the agent's."""
+        policy = self.helpers.get(role, self.policy) if policy is None else policy
+        asked, schemas = tuple(messages), tuple(tools)  # what a live context holds later was not asked
+        completion = await policy(asked, schemas)
+        where = (self.stage, self.turn, self.probe, self.input.source)
+        self.steps.append(Step(role, asked, schemas, completion, (), *where))
         return completion
 
 
-Prompt = Callable[[Ctx, Input], "Sequence[Message] | None | Awaitable[Sequence[Message] | None]"]
+Prompt = Callable[[Ctx, Input], "Sequence[Message] | Awaitable[Sequence[Message] | None] | None"]
 
 
 @dataclass(frozen=True)
@@ -189,10 +189,13 @@ class Agent:
         return Turn(reply, tuple(ctx.steps), tuple(state.memory.log[done:]), ctx.events, ctx.view)
 
     async def _rounds(self, ctx: Ctx) -> str:
-        """Policy calls until a reply without tool calls, or until the rounds are used up."""
+        """Policy calls until a reply without tool calls, or until the rounds are used up.
+
+        A turn without any call is counted as ``no_call``, a reply cut at the policy's token limit as ``cut_reply``.
+        """
         tools = {tool.name: tool for tool in self.tools}
         reply = ""
-        for _ in range(self.limits.rounds):
+        for number in range(self.limits.rounds):
             self._fit_window(ctx)
             completion = await ctx.ask(self.role, ctx.state.context, self.schemas, ctx.policy)
             at = len(ctx.steps) - 1
@@ -203,14 +206,16 @@ class Agent:
             if completion.finish == "length":
                 ctx.count("cut_reply")
             if not calls:
-                if self.tools:
+                if self.tools and not number:
                     ctx.count("no_call")
                 break
             results = []
             for i, call in enumerate(calls):
                 if self.limits.calls is not None and i >= self.limits.calls:
-                    call = replace(call, error=f"only {self.limits.calls} calls are run per reply")
-                result = await call_tool(tools, call, ctx)
+                    hint = f"At most {self.limits.calls} calls are run per reply; this one was not."
+                    result = ToolResult(call, False, hint, "too_many_calls")
+                else:
+                    result = await call_tool(tools, call, ctx)
                 ctx.count("calls" if result.ok else f"refused:{result.code}")
                 results.append(result)
                 ctx.state.context.append(
@@ -220,7 +225,11 @@ class Agent:
         return reply
 
     def _fit_window(self, ctx: Ctx) -> None:
-        """Drop the oldest unpinned message until the prompt fits the window; each drop is counted."""
+        """Drop the oldest unpinned message until the prompt fits the window; each drop is counted.
+
+        A reply's calls and their results leave together (no endpoint takes a result without its call). System messages
+        and the input that was just read never leave: MnemonError when the rest alone is too long.
+        """
         if self.limits.window is None:
             return
         count = getattr(ctx.policy, "count_tokens", None)
@@ -232,16 +241,20 @@ class Agent:
             return sum(self.counter(message.content) for message in context)
 
         while size() > self.limits.window:
+            newest = max((i for i, message in enumerate(context) if message.role == "user"), default=-1)
             for i, message in enumerate(context):
-                if not message.pinned and message.role != "system":
-                    del context[i]
-                    ctx.count("truncated")
+                if not message.pinned and message.role != "system" and i != newest:
                     break
             else:
                 raise MnemonError(
-                    f"{self.role}: the pinned messages alone need {size()} tokens, the window is {self.limits.window}: "
-                    "raise limits.window or shorten the prompt"
+                    f"{self.role}: the pinned messages and the newest input alone need {size()} tokens, the window is "
+                    f"{self.limits.window}: raise limits.window or shorten the prompt"
                 )
+            end = i + 1
+            while end < len(context) and context[end].role == "tool" and not context[end].pinned:
+                end += 1
+            ctx.count("truncated", end - i)
+            del context[i:end]
 
 
 Reader = tuple[Agent, Policy]
@@ -270,7 +283,12 @@ async def ask_probes(
     helpers: Mapping[str, Policy] | None = None,
     stage: int = 0,
 ) -> list[Answer]:
-    """All questions at once, each on its own fork; answers in the order of the probes."""
+    """All questions at once, each on its own fork; answers in the order of the probes.
+
+    The memory's index for the reader is built once, before forking, so that the forks share it.
+    """
+    if len(probes) > 1:
+        state.memory.prepare(reader[0].retriever)
     return await run_lockstep([ask_probe(reader, state, probe, helpers, stage) for probe in probes])
 
 
@@ -288,29 +306,45 @@ async def rollout(
 ) -> Trajectory:
     """Play one task: the writer reads its stages, the reader answers its probes.
 
-    state, start: begin from this state (forked) at the cursor (stage, turn) of a scripted task.
+    state, start: begin from this state (forked) at the cursor (stage, turn) of a scripted task; the inputs before it
+        are not read and probes due by then are not asked. In the middle of a stage the state's context is kept.
     before: let the reader answer the probes on the starting state too (for rewards that pay the difference).
+    Raises MnemonError for a probe or a start behind the last stage.
     """
+    due, (first, turn) = due_probes(task), start
+    if first and first >= len(task.stages):
+        raise MnemonError(f"{task.id}: the rollout starts at stage {first}, but the task has {len(task.stages)} from 0")
+    if start != (0, 0):
+        due = {after: probes for after, probes in due.items() if after > first}
     key = key or EpisodeKey(task=task.id)
     token = EPISODE.set(key)
     try:
         state = state.fork() if state is not None else writer.start()
         trajectory = Trajectory(task, key.member, state=state)
         if before and reader is not None:
-            trajectory.before = await ask_probes(reader, state, task.probes, helpers)
-        for number, stage in enumerate(task.stages):
-            if number < start[0]:
-                continue
-            await _play(writer, policy, trajectory, number, start[1] if number == start[0] else 0, helpers)
+            asked = {probe.id for probes in due.values() for probe in probes}
+            trajectory.before = await ask_probes(reader, state, [p for p in task.probes if p.id in asked], helpers)
+        if reader is not None and 0 in due:
+            trajectory.answers += await ask_probes(reader, state, due[0], helpers)
+        for number in range(first, len(task.stages)):
+            await _play(writer, policy, trajectory, number, turn if number == first else 0, helpers)
             if reader is not None:
-                last = number == len(task.stages) - 1
-                due = [p for p in task.probes if p.after == number + 1 or (last and p.after is None)]
-                trajectory.answers += await ask_probes(reader, state, due, helpers, number)
-        if reader is not None and not task.stages:
-            trajectory.answers += await ask_probes(reader, state, task.probes, helpers)
+                trajectory.answers += await ask_probes(reader, state, due.get(number + 1, ()), helpers, number)
         return trajectory
     finally:
         EPISODE.reset(token)
+
+
+def due_probes(task: Task) -> dict[int, list[Probe]]:
+    """Number of stages -> the probes asked after so many. MnemonError for a probe after more stages than there are."""
+    last = len(task.stages)
+    found: dict[int, list[Probe]] = {}
+    for probe in task.probes:
+        after = last if probe.after is None or not last else probe.after
+        if not 0 <= after <= last:
+            raise MnemonError(f"{task.id}: probe {probe.id} is asked after {after} stages, but there are {last}")
+        found.setdefault(after, []).append(probe)
+    return found
 
 
 async def _play(
@@ -321,10 +355,10 @@ async def _play(
     skip: int,
     helpers: Mapping[str, Policy] | None,
 ) -> None:
-    """One stage: inputs from its environment until it is done."""
+    """One stage: inputs from its environment until it is done, the first `skip` of them unread."""
     stage = trajectory.task.stages[number]
     state: State = trajectory.state
-    if stage.fresh:
+    if stage.fresh and not skip:
         state.context.clear()
     environment = stage.environment()
     given, done, score, turn = await environment.reset(), False, None, 0
@@ -360,7 +394,7 @@ async def rollouts(
     """Groups of trajectories, [len(tasks)][members], played concurrently in lock-step and reproducible for a seed.
 
     start(task) is the state that each member of a group begins from (default: the writer's empty one). An exception of
-    a type in `tolerate` (an endpoint that failed after its retries) costs its trajectory only: `Trajectory.error` says why.
+    a type in `tolerate` (an endpoint that failed after its retries) costs its trajectory only: its `error` says why.
     """
 
     async def one(task: Task, member: int) -> Trajectory:
@@ -377,25 +411,36 @@ async def rollouts(
     return [flat[i : i + members] for i in range(0, len(flat), members)]
 
 
+_RENDERED = 128  # entries of a fingerprint's memory: more than any agent here retrieves, so that its k shows
+
+
 def agent_fingerprint(agent: Agent) -> str:
     """A hash of all that shapes an agent's prompts: wording, tools, retrieval settings, sections, limits.
 
-    The prompt is rendered on a fixed memory and input and hashed with the schemas, so a change of any word shows.
-    A checkpoint keeps it; serving with another one is said loudly.
+    The prompt is rendered for two inputs on a fixed memory of 128 entries of two owners (in every section of kind
+    "list") and hashed with the tools' schemas, so a change of any word shows, and of how many memories are retrieved
+    (up to 128). A checkpoint keeps it; serving with another one is said loudly.
     """
     seen: list[str] = []
 
     def record(messages: Sequence[Message], tools: Sequence[ToolSchema]) -> str:
         seen.append(repr([(m.role, m.content) for m in messages]) + repr(tools))
-        return '{"facts": ["Ana moved to Oslo"]}'
+        return '{"facts": ["Ana moved to Oslo", "Ben knows Ana"]}'
+
+    entries: list[Entry] = []
+    for section in agent.sections:
+        for i in range(_RENDERED if section.kind == "list" else 1):
+            owner = ("Ana", "Ben")[i % 2]
+            text = f"Ana told Ben of place {i}"
+            entries.append(Entry(len(entries) + 1, section.name, text, owner, (f"{i} May 2023",), (f"D1:{i}",)))
 
     async def render() -> None:
-        state = agent.start()
-        memory = state.memory
-        section = next(iter(memory.sections))
-        memory.add("Ana lives in Rome", section=section, owner="Ana", time="8 May 2023", source=("D1:1",))
-        await agent.respond(state, Input("Ana moved to Oslo", "9 May 2023", ("D2:1",), "Ana"), Scripted(record))
+        state = State(Memory.restore(agent.sections, entries, len(entries) + 1, agent.counter))
+        unlimited = replace(agent, limits=replace(agent.limits, window=None))
+        for given in (Input("Ana moved to Oslo", "9 May 2023", ("D2:1",), "Ana"), Input("Where is Ana")):
+            await unlimited.respond(state, given, Scripted(record))
 
     run_sync(render())
-    parts = [seen, agent.retriever.id, agent.sections, agent.limits, agent.context, agent.role]
+    schemas = [tool.schema for tool in agent.tools]
+    parts = [seen, schemas, agent.retriever.id, agent.sections, agent.limits, agent.context, agent.role]
     return hashlib.blake2b(repr(parts).encode(), digest_size=8).hexdigest()

@@ -81,7 +81,7 @@ def mean_score(answers: Sequence[Answer], metric: str | None = None) -> float:
 
 
 def answers(metric: str | None = None, weight: float = 1.0) -> Reward:
-    """r = mean over probes of metric(answer, gold): the reward of Memory-R1 (exact match there, arXiv 2508.19828 eq. 4)."""
+    """r = mean over probes of metric(answer, gold): the reward of Memory-R1 (exact match: arXiv 2508.19828 eq. 4)."""
     return Reward("answers", weight, lambda trajectory: mean_score(trajectory.answers, metric))
 
 
@@ -98,12 +98,14 @@ def gain(metric: str | None = None, weight: float = 1.0) -> Reward:
 
 
 HARMLESS = frozenset({"full"})
-"""Refusals that no form could have avoided: the answers pay for them. An update that changes nothing is no such thing."""
+"""Refusals that no form could have avoided: the answers pay for them. An update that changes nothing is none."""
 
 
 def invalid_calls(trajectory: Trajectory) -> int:
     """Replies without a call, and calls refused for their form (unparsable, unknown id or tool, bad arguments …)."""
-    refused = sum(n for event, n in trajectory.events.items() if event.startswith("refused:") and event[8:] not in HARMLESS)
+    refused = sum(
+        n for event, n in trajectory.events.items() if event.startswith("refused:") and event[8:] not in HARMLESS
+    )
     return refused + trajectory.events.get("no_call", 0)
 
 
@@ -138,7 +140,7 @@ def linked_answers(metric: str | None = None, role: str = "writer", weight: floa
 
 
 def invalid_steps(role: str = "writer", weight: float = -0.1) -> Reward:
-    """Per policy call: 1 for a reply without a valid call (see `invalid_calls`), paid by that call alone."""
+    """Per policy call: 1 for a reply without a call or with a call refused for its form, paid by that reply alone."""
 
     def per_step(trajectory: Trajectory) -> list[float]:
         steps = [step for step in trajectory.steps if step.role == role]

@@ -7,6 +7,7 @@ malformed call never has a half effect.
 from __future__ import annotations
 
 import inspect
+import math
 import re
 import types
 from collections.abc import Callable, Mapping, Sequence
@@ -33,6 +34,7 @@ def tool(function: Callable[..., Any], name: str | None = None) -> Tool:
     """Make a tool of a function whose first parameter is the context.
 
     The first paragraph of the docstring is the description; lines ``arg: text`` after it describe the arguments.
+    MnemonError where the signature is none that a call by name can serve.
     """
     hints = get_type_hints(function)
     hints.pop("return", None)
@@ -45,6 +47,8 @@ def tool(function: Callable[..., Any], name: str | None = None) -> Tool:
     properties: JSON = {}
     required: list[str] = []
     for parameter in parameters[1:]:
+        if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+            raise MnemonError(f"tool {function.__name__}: {parameter} cannot be given by name; write out the arguments")
         if parameter.name not in hints:
             raise MnemonError(f"tool {function.__name__}: argument {parameter.name} needs a type annotation")
         properties[parameter.name] = _json_type(hints[parameter.name], f"{function.__name__}.{parameter.name}")
@@ -66,7 +70,10 @@ def _json_type(hint: Any, where: str) -> JSON:
         return {"type": _SCALARS[hint]}
     origin = get_origin(hint)
     if origin is Literal:
-        return {"type": "string", "enum": list(get_args(hint))}
+        options = list(get_args(hint))
+        kinds = {type(option) for option in options}
+        if len(kinds) == 1 and kinds <= {str, int}:
+            return {"type": _SCALARS[kinds.pop()], "enum": options}
     if origin in (list, Sequence):
         return {"type": "array", "items": _json_type(get_args(hint)[0], where)}
     if origin in (dict, Mapping) or hint is dict:
@@ -75,7 +82,9 @@ def _json_type(hint: Any, where: str) -> JSON:
         options = [a for a in get_args(hint) if a is not type(None)]
         if len(options) == 1:
             return _json_type(options[0], where)
-    raise MnemonError(f"{where}: {hint!r} is not a type that a tool argument can have (str, int, float, bool, list, dict, Literal)")
+    raise MnemonError(
+        f"{where}: {hint!r} is not a type that a tool argument can have (str, int, float, bool, list, dict, Literal)"
+    )
 
 
 def _checked(value: Any, hint: Any) -> Any:
@@ -86,7 +95,7 @@ def _checked(value: Any, hint: Any) -> Any:
             return None
         return _checked(value, next(a for a in get_args(hint) if a is not type(None)))
     if origin is Literal:
-        if value in get_args(hint):
+        if any(value == option and type(value) is type(option) for option in get_args(hint)):
             return value
         raise ValueError("one of " + ", ".join(map(str, get_args(hint))))
     if origin in (list, Sequence):
@@ -97,6 +106,10 @@ def _checked(value: Any, hint: Any) -> Any:
         if isinstance(value, dict):
             return value
         raise ValueError("an object")
+    return _scalar(value, hint)
+
+
+def _scalar(value: Any, hint: Any) -> Any:
     if hint is bool:
         if isinstance(value, bool):
             return value
@@ -107,22 +120,18 @@ def _checked(value: Any, hint: Any) -> Any:
         if isinstance(value, int | float) and not isinstance(value, bool):
             return str(value)
         raise ValueError("a string")
-    return _number(value, hint)
-
-
-def _number(value: Any, hint: Any) -> Any:
     expected = "an integer" if hint is int else "a number"
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError(expected)
+    if hint is int and isinstance(value, int):
+        return value  # exact: a float would lose digits
     try:
         number = float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise ValueError(expected) from None
-    if hint is int:
-        if number != int(number):
-            raise ValueError(expected)
-        return int(number)
-    return number
+    if not math.isfinite(number) or (hint is int and not number.is_integer()):
+        raise ValueError(expected)
+    return int(number) if hint is int else number
 
 
 def bind(tool: Tool, call: ToolCall) -> dict[str, Any]:
@@ -131,7 +140,9 @@ def bind(tool: Tool, call: ToolCall) -> dict[str, Any]:
     missing = [name for name in tool.required if name not in call.arguments]
     if unknown or missing:
         parts = [f"unknown argument {n!r}" for n in unknown] + [f"missing argument {n!r}" for n in missing]
-        raise ToolError("bad_arguments", f"{tool.name}: {', '.join(parts)}; it takes {', '.join(tool.hints) or 'none'}.")
+        raise ToolError(
+            "bad_arguments", f"{tool.name}: {', '.join(parts)}; it takes {', '.join(tool.hints) or 'none'}."
+        )
     bound: dict[str, Any] = {}
     for name, value in call.arguments.items():
         try:
@@ -148,7 +159,9 @@ async def call_tool(tools: Mapping[str, Tool], call: ToolCall, ctx: Any) -> Tool
             raise ToolError("unparsable", f"The call could not be read ({call.error}); nothing was done.")
         found = tools.get(call.name)
         if found is None:
-            raise ToolError("unknown_tool", f"There is no tool {call.name!r}; use one of: {', '.join(tools) or 'none'}.")
+            raise ToolError(
+                "unknown_tool", f"There is no tool {call.name!r}; use one of: {', '.join(tools) or 'none'}."
+            )
         result = found.function(ctx, **bind(found, call))
         if inspect.isawaitable(result):
             result = await result

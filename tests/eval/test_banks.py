@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from mnemon.agent import State, rollout
 from mnemon.eval.banks import (
     Bank,
     bank_file,
-    due,
     no_policy,
     open_bank,
     raw_turns_bank,
@@ -29,7 +27,7 @@ from mnemon.memory.memory import Entry, Memory, Section
 from mnemon.memory.retrieve import Lexical
 from mnemon.policy.base import EpisodeKey, run_sync
 from mnemon.tasks.script import Script
-from mnemon.types import Input, Message, MnemonError, Probe, Stage, Task, ToolCall
+from mnemon.types import Input, Message, MnemonError, Stage, Task, ToolCall
 
 
 def read(small: Any, bank: Bank, policy: Any, folder: Path | None = None) -> Bank:
@@ -53,14 +51,6 @@ def test_raw_turns_are_stored_as_they_are(small: Any) -> None:
 def test_no_policy_says_what_is_missing() -> None:
     with pytest.raises(MnemonError, match="give one"):
         run_sync(no_policy([]))
-
-
-def test_due_places_probes_and_refuses_the_impossible(small: Any) -> None:
-    task = small.make_task()
-    assert {n: [p.id for p in probes] for n, probes in due(task).items()} == {1: ["q0"], 2: ["q1", "q2"]}
-    assert list(due(replace(task, stages=()))) == [0]  # without stages everything is asked at once
-    with pytest.raises(MnemonError, match="q is asked after 3 stages, but there are 2"):
-        due(replace(task, probes=(Probe("q", "?", ("a",), after=3),)))
 
 
 texts = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=8).filter(str.strip)

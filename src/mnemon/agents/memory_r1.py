@@ -1,8 +1,8 @@
 """Memory-R1 (arXiv 2508.19828): a Memory Manager that edits a bank, and an Answer Agent that distils and answers.
 
 Manager: facts of an input are extracted (by a policy, or the input itself is the fact), related memories are retrieved,
-and one reply decides with add, update, delete and noop. Answerer: up to 60 retrieved memories; it first names the useful
-ones, then answers after a marker, all in one generation.
+and one reply decides with add, update, delete and noop. Answerer: up to 60 retrieved memories; it first names the
+useful ones, then answers after a marker, all in one generation.
 
 Departures from the paper, each with its switch, stand in docs/paper_index.md: one bank with an owner per entry (paper:
 two banks), edits only (paper: the related list is rewritten), dates of merged facts are kept.
@@ -11,13 +11,13 @@ two banks), edits only (paper: the related list is rewritten), dates of merged f
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
 from mnemon.agent import Agent, Ctx, Limits
 from mnemon.memory.memory import Entry, Section
 from mnemon.memory.retrieve import Lexical, Retriever
+from mnemon.policy.schema import read_json
 from mnemon.tools import tool
 from mnemon.types import Input, Message, ToolCall, ToolError
 
@@ -71,7 +71,8 @@ EXTRACT = """\
 You keep notes about {who}. Read the message and write down every lasting fact it reveals about {who}: events, plans, \
 preferences, relations, possessions, feelings with their cause. Rules:
 - Each fact is one sentence that makes sense on its own: use names, never "he", "she", "I" or "the user".
-- Keep numbers, titles, places and dates exactly. Turn "yesterday" or "last week" into a date by the time of the message.
+- Keep numbers, titles, places and dates exactly. Turn "yesterday" or "last week" into a date by the time of the \
+message.
 - A shared photo counts: its caption is in brackets.
 - Greetings, thanks and small talk are no facts.
 Reply with JSON only: {{"facts": ["…", "…"]}}. If there is nothing to note: {{"facts": []}}."""
@@ -97,11 +98,9 @@ def parse_facts(text: str) -> list[str]:
 
 
 def _json_object(text: str) -> dict[str, Any]:
-    """The JSON object in a reply, code fences stripped."""
-    fenced = re.search(r"```(?:json)?\s*(.*?)```", text, re.DOTALL)
-    body = (fenced.group(1) if fenced else text).strip()
+    """The JSON object in a reply; code fences, thinking and prose around it are left out."""
     try:
-        obj = json.loads(body)
+        obj, _ = read_json(text)
     except ValueError:
         raise ToolError("unparsable", "the reply is not valid JSON") from None
     if not isinstance(obj, dict):
@@ -114,14 +113,15 @@ def _json_object(text: str) -> dict[str, Any]:
 MANAGE = """\
 You manage a memory. You are shown memories that may be related, each with a number, and new facts. Compare every fact \
 with the memories and call one tool for it:
-- add: the fact is new. Example: memories "1. Tom plays tennis"; fact "Tom's sister is Eva" → add "Tom's sister is Eva".
-- update: a memory is about the same thing and the fact changes, completes or corrects it. Write the whole new text and \
-keep what is still true. Example: "1. Tom has a cat named Mia"; fact "Tom adopted a second cat, Leo" → update 1 with \
-"Tom has two cats, Mia and Leo". Two facts that can both be true never replace each other.
-- delete: the fact says that a memory is no longer true and leaves nothing to say in its place. Example: "2. Tom rents a \
-garage"; fact "Tom gave up the garage for good" → delete 2.
-- noop: a memory already says it, or it is not worth remembering. Example: "1. Tom plays tennis"; fact "Tom likes a game \
-of tennis" → noop.
+- add: the fact is new. Example: memories "1. Tom plays tennis"; fact "Tom's sister is Eva" → add "Tom's sister is \
+Eva".
+- update: a memory is about the same thing and the fact changes, completes or corrects it. Write the whole new text \
+and keep what is still true. Example: "1. Tom has a cat named Mia"; fact "Tom adopted a second cat, Leo" → update 1 \
+with "Tom has two cats, Mia and Leo". Two facts that can both be true never replace each other.
+- delete: the fact says that a memory is no longer true and leaves nothing to say in its place. Example: "2. Tom rents \
+a garage"; fact "Tom gave up the garage for good" → delete 2.
+- noop: a memory already says it, or it is not worth remembering. Example: "1. Tom plays tennis"; fact "Tom likes a \
+game of tennis" → noop.
 Use only the numbers you are shown. If no memories are shown, every lasting fact is added."""
 
 MANAGE_JSON = """
@@ -131,12 +131,20 @@ Do not call tools. Reply with JSON only: {"memory": [{"id": "0", "text": "…", 
 
 
 def _when(entry: Entry) -> str:
+    """ "[times] owner: text"; the owner is left out where the text begins with it, as a raw dialogue turn does."""
     owner = f"{entry.owner}: " if entry.owner else ""
+    if entry.text.startswith(owner):
+        owner = ""
     return f"[{entry.time}] {owner}{entry.text}" if entry.time else f"{owner}{entry.text}"
 
 
 def parse_operations(text: str) -> list[ToolCall]:
-    """The paper's JSON reply as calls; NOOP and NONE are the same; every bad item is a call with an error, in order."""
+    """The paper's JSON reply as calls, in order; NOOP and NONE are the same.
+
+    A reply that is no such JSON is one call with an error (``unparsable``), as is an item that is no object. An
+    unknown event calls a tool that does not exist (``unknown_tool``), a field left out is a missing argument
+    (``bad_arguments``).
+    """
     try:
         items = _json_object(text).get("memory")
     except ToolError as error:
@@ -145,13 +153,15 @@ def parse_operations(text: str) -> list[ToolCall]:
         return [ToolCall("", error='there is no list "memory"', raw=text)]
     calls = []
     for item in items:
-        event = str(item.get("event", "")).upper() if isinstance(item, dict) else ""
-        if not isinstance(item, dict) or event not in ("ADD", "UPDATE", "DELETE", "NONE", "NOOP"):
-            calls.append(ToolCall("", error=f"unknown event {event!r}", raw=json.dumps(item, ensure_ascii=False)))
+        if not isinstance(item, dict):
+            raw = json.dumps(item, ensure_ascii=False)
+            calls.append(ToolCall("", error="an item of the list is no object", raw=raw))
             continue
-        wanted = {"ADD": ("text",), "UPDATE": ("id", "text"), "DELETE": ("id",)}.get(event, ())
-        name = "noop" if event in ("NONE", "NOOP") else event.lower()
-        calls.append(ToolCall(name, {key: str(item.get(key, "")) for key in wanted}))
+        event = item.get("event")
+        name = event.strip().lower() if isinstance(event, str) else ""
+        name = "noop" if name == "none" else name
+        wanted = {"add": ("text",), "update": ("id", "text"), "delete": ("id",)}.get(name, ())
+        calls.append(ToolCall(name, {key: item[key] for key in wanted if key in item}))
     return calls
 
 
@@ -233,7 +243,7 @@ Write the marker {marker} and behind it the answer in at most six words, nothing
 
 def after_marker(text: str, ctx: Ctx) -> str:
     """The text after the last marker, trimmed; without a marker the answer is empty and counted as ``no_marker``."""
-    head, marker, tail = text.rpartition(MARKER)
+    _, marker, tail = text.rpartition(MARKER)
     if not marker:
         ctx.count("no_marker")
         return ""
@@ -260,7 +270,7 @@ def answerer(
         if per_owner:
             owners = list(dict.fromkeys(entry.owner for entry in ctx.memory.entries()))
             share = max(1, k // max(1, len(owners)))
-            entries = [hit.entry for owner in owners for hit in ctx.retrieve(given.text, share, owner=owner)]
+            entries = [hit.entry for owner in owners[:k] for hit in ctx.retrieve(given.text, share, owner=owner)]
         else:
             entries = [hit.entry for hit in ctx.retrieve(given.text, k)]
         shown = ctx.show(entries, first=1)

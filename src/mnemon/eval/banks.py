@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from mnemon.agent import Agent, Ctx, Reader, State, rollout
+from mnemon.agent import Agent, Ctx, Reader, State, due_probes, rollout
 from mnemon.memory.memory import Counter, Entry, Memory, Section, count_words
 from mnemon.policy.base import EpisodeKey
 from mnemon.runs import atomic_write_json, plain, settings_hash
@@ -28,7 +28,6 @@ from mnemon.types import (
     Message,
     MnemonError,
     Policy,
-    Probe,
     Stage,
     Step,
     Task,
@@ -137,18 +136,6 @@ class Bank:
         return self.stages == len(self.task.stages)
 
 
-def due(task: Task) -> dict[int, list[Probe]]:
-    """Number of stages -> the probes asked after so many. MnemonError for a probe after more stages than there are."""
-    last = len(task.stages)
-    found: dict[int, list[Probe]] = {}
-    for probe in task.probes:
-        after = last if probe.after is None or not last else probe.after
-        if not 0 <= after <= last:
-            raise MnemonError(f"{task.id}: probe {probe.id} is asked after {after} stages, but there are {last}")
-        found.setdefault(after, []).append(probe)
-    return found
-
-
 def bank_file(folder: Path, task: Task) -> Path:
     """Where a task's bank is saved."""
     return folder / "banks" / f"{quote(task.id, safe='')}.json"
@@ -165,7 +152,7 @@ async def open_bank(task: Task, writer: Agent | None, start: Start | None, folde
         raise MnemonError(f"{task.id}: give a writer, or the finished banks (start)")
     last = len(task.stages)
     if writer is None:
-        return Bank(task, dict.fromkeys(sorted({*due(task), last}), state), last)
+        return Bank(task, dict.fromkeys(sorted({*due_probes(task), last}), state), last)
     saved = _load(bank_file(folder, task)) if folder is not None else None
     if saved is None:
         return Bank(task, {0: state})
@@ -187,7 +174,7 @@ async def read_task(
     The decisions are those of one `rollout` without interruption: the episode's key counts on.
     """
     agent, policy = writer
-    task, wanted = bank.task, due(bank.task)
+    task, wanted = bank.task, due_probes(bank.task)
     key = EpisodeKey(seed, task=task.id, step=bank.step)
     for number in range(bank.stages, len(task.stages)):
         started = time.perf_counter()

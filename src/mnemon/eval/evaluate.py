@@ -22,13 +22,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mnemon.agent import Reader, State, ask_probe
+from mnemon.agent import Reader, State, ask_probe, due_probes
 from mnemon.endpoint import EndpointError
 from mnemon.eval.banks import (
     Bank,
     Start,
     Work,
-    due,
     inputs_of,
     memory_hash,
     no_policy,
@@ -122,7 +121,7 @@ def _check(tasks: Sequence[Task], metrics: Sequence[str] | None) -> None:
             raise MnemonError(f"evaluate: two tasks are called {name!r}: banks and answers go by this name")
         seen.add((name, ""))
     for task in tasks:
-        due(task)
+        due_probes(task)
         for probe in task.probes:
             if (task.id, probe.id) in seen:
                 raise MnemonError(f"evaluate: {task.id} has two probes called {probe.id!r}")
@@ -240,7 +239,7 @@ class _Question:
 def _questions(bank: Bank) -> list[_Question]:
     """The probes of a finished bank, each with the state it is asked on."""
     found: list[_Question] = []
-    for after, probes in due(bank.task).items():
+    for after, probes in due_probes(bank.task).items():
         state = bank.states[after]
         digest = memory_hash(state)
         found += [_Question(bank.task, probe, state, max(after - 1, 0), digest) for probe in probes]
@@ -273,7 +272,7 @@ async def _ask(asking: _Asking, banks: Sequence[Bank], chunk: int, quiet: bool) 
 
         for part in _chunks(left, chunk):
             for state in {id(question.state): question.state for question in part}.values():
-                state.memory.search("", 1, retriever)  # the index is built once, and shared by every question's fork
+                state.memory.prepare(retriever)  # the index is built once, and shared by every question's fork
             await run_lockstep([one(question) for question in part])
             failed = [asking.failed[q.key] for q in part if q.key in asking.failed]
             if len(failed) == len(part) and len(part) > 1:
