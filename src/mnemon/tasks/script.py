@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
-from mnemon.types import Input
+from mnemon.types import Input, Stage
 
 
 class Script:
@@ -23,3 +24,12 @@ class Script:
         if self.at >= len(self.inputs):
             return None, True, None
         return self.inputs[self.at], False, None
+
+
+def script(*inputs: Input | str, name: str = "", fresh: bool = True) -> Stage:
+    """A stage of these inputs; a text becomes an `Input` whose source is its number in the stage, from "0".
+
+    >>> stage = script("Anna lives in Paris", "Anna moved to Rome")
+    """
+    given = [Input(item, source=(str(i),)) if isinstance(item, str) else item for i, item in enumerate(inputs)]
+    return Stage(partial(Script, given), fresh, name)
