@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 SOURCE = Path(__file__).parent.parent / "src"
-NEEDS_TORCH = ("algos", "train", "recipes", "policy.local", "policy.tiny", "policy.embed")
+NEEDS_TORCH = ("algos", "train", "recipes", "policy.local", "policy.sampler", "policy.tiny", "policy.embed")
 HIDDEN = ("torch", "transformers", "peft", "accelerate", "safetensors", "tensorboard", "matplotlib")
 
 SCRIPT = """
