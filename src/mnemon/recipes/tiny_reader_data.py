@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from mnemon.policy.tiny import END
 from mnemon.recipes.tiny_data import make_row, prompt_tokens
 from mnemon.tasks.tiny import scripted as rules
-from mnemon.tasks.tiny.questions import Question, bank_task, facts_of, keep, sample_question
+from mnemon.tasks.tiny.questions import Kind, Question, bank_task, facts_of, keep, sample_question
 from mnemon.tasks.tiny.reading import MARKER, about, answer_from, select_right
 from mnemon.tasks.tiny.world import Facts, Split, sample_episode
 from mnemon.train.batch import Row
@@ -25,6 +25,8 @@ from mnemon.types import Task
 
 QUALITIES = (1.0, 0.85, 0.6, 0.2)
 """How well the simulated managers of training keep their memories (see `questions.keep`)."""
+SHARES: dict[Kind, float] = {"value": 0.12, "list": 0.18, "count": 0.28, "whose": 0.27, "yesno": 0.15}
+"""Kinds of questions in the cold start: the harder to answer, the more often."""
 QUESTIONS = 6
 """Questions about one simulated memory."""
 
@@ -95,7 +97,7 @@ def reader_cold_rows(ids: dict[str, int], count: int, seed: int, distill: bool =
     while len(rows) < count:
         kept, facts, ever = _kept(rng, "train")
         for _ in range(QUESTIONS):
-            question = sample_question(rng, facts, ever, "train")
+            question = sample_question(rng, facts, ever, "train", SHARES)
             texts = _shown(rng, kept, question, rng.randint(4, most))
             lines = [rules.read_line(str(i), text) for i, text in enumerate(texts, 1)]
             reply = reader_reply(texts, question, demonstrated(rng, lines, question), distill)
