@@ -57,6 +57,7 @@ class TinySettings:
     rl: TrainConfig = field(
         default_factory=lambda: TrainConfig(
             lr=4e-4,
+            critic_lr=2e-3,
             betas=(0.9, 0.98),
             warmup=5,
             entropy=0.001,
@@ -198,8 +199,13 @@ def summary(trajectories: Sequence[Trajectory]) -> dict[str, float]:
 # ── training ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def manager_rewards(credit: Literal["linked", "trajectory"]) -> tuple[Reward, ...]:
-    """linked: a question pays the decisions on the sentences that it is about; trajectory: all of the episode's."""
+def manager_rewards(credit: Literal["linked", "trajectory"], algo: Literal["grpo", "ppo"]) -> tuple[Reward, ...]:
+    """GRPO, linked: a question pays the decisions on the sentences that it is about; trajectory: all of the episode's.
+
+    PPO: the answers pay at the end of the episode and the critic shares them out; an invalid call pays at once.
+    """
+    if algo == "ppo":
+        return (answers(), invalid_steps(weight=-0.2))
     if credit == "linked":
         return (linked_answers(), invalid_steps(weight=-0.2))
     return (answers(), invalid(-0.2))
@@ -239,7 +245,7 @@ def train_writer(run: RunFolder, settings: TinySettings, cold: str, reader: Read
         writer=agent,
         policy=policy,
         tasks=lambda update, attempt: training_tasks(settings, update, attempt),
-        rewards=manager_rewards(settings.credit),
+        rewards=manager_rewards(settings.credit, settings.loop.algo),
         reader=reading,
         partner=partner,
         start=start_state,
