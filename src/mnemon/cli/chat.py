@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
-from mnemon.agent import Agent, State, agent_fingerprint
+from mnemon.agent import Agent, State
 from mnemon.agents.memory_r1 import answerer, manager
+from mnemon.cli.common import agent_of, check_role, need_torch
 from mnemon.memory.memory import Operation
 from mnemon.policy.base import Scripted, run_sync
-from mnemon.policy.open import Opened, open_policy
+from mnemon.policy.open import Opened, is_url, open_policy
 from mnemon.tasks.person import Person
 from mnemon.tasks.tiny import words
 from mnemon.tasks.tiny.scripted import read_answer
@@ -50,16 +53,17 @@ def shipped() -> Path:
 
 def open_talk(run: str, reader: str | None) -> Talk:
     """Open a run, model or endpoint as the writer, and the reader that goes with it."""
-    opened = open_policy(run, temperature=0.0, max_tokens=256)
+    opened = _opened(run)
     tiny = opened.trained.get("world") == "tiny"
-    if tiny and opened.trained.get("role") == "reader":
+    if opened.trained.get("role") == "reader":
         raise MnemonError(f"{run} is an answerer: name the manager's run, and this one with --reader {run}")
-    writer = manager(extract="raw", style="tiny") if tiny else manager(**opened.trained.get("agent", {}))
-    warn_if_changed(writer, opened, run)
+    writer = agent_of(partial(manager, extract="raw", style="tiny") if tiny else manager, opened, run)
     if reader is not None:
-        answering = open_policy(reader, temperature=0.0, max_tokens=256)
-        settings: dict[str, Any] = dict(answering.trained.get("agent", {}))
-        agent = answerer(**({"style": "tiny", "k": 8} | settings if tiny else settings))
+        answering = _opened(reader)
+        check_role(answering, reader, "reader")
+        if tiny != (answering.trained.get("world") == "tiny"):
+            raise MnemonError(f"{run} and {reader} do not fit: one of them knows only the tiny world's words")
+        agent = agent_of(_tiny_answerer() if tiny else answerer, answering, reader)
         return Talk(writer, agent, opened.policy, answering.policy, writer.start(), tiny)
     if tiny:
         agent = answerer(k=1, style="tiny", marker=False)
@@ -67,14 +71,16 @@ def open_talk(run: str, reader: str | None) -> Talk:
     return Talk(writer, answerer(), opened.policy, opened.policy, writer.start(), tiny)
 
 
-def warn_if_changed(agent: Agent, opened: Opened, name: str) -> None:
-    """Say loudly that a checkpoint was trained with other prompts, tools or retrieval settings."""
-    trained = str(opened.trained.get("fingerprint", "")).split("/")[0]
-    if trained and trained != agent_fingerprint(agent):
-        Console(stderr=True).print(
-            f"[bold yellow]warning:[/] {name} was trained with other prompts, tools or retrieval settings than this "
-            "version has: it will not act as it was trained. Use the version that trained it, or train again."
-        )
+def _opened(spec: str) -> Opened:
+    if not is_url(spec):
+        need_torch(f"{spec!r} is a local model, which")
+    return open_policy(spec, max_tokens=256)
+
+
+def _tiny_answerer() -> Callable[..., Agent]:
+    from mnemon.recipes.memory_r1.tiny_reader import tiny_answerer  # torch only where a local model is asked for
+
+    return tiny_answerer
 
 
 def _operation(operation: Operation) -> str:
@@ -105,7 +111,8 @@ async def _say(talk: Talk, text: str) -> str:
 
 def _command(talk: Talk, text: str) -> str:
     if text == "/memory":
-        return "\n".join(f"{e.label}: {e.text}" + (f"  [{e.time}]" if e.time else "") for e in talk.state.memory.entries()) or "(empty)"
+        shown = (f"{e.label}: {e.text}" + (f"  [{e.time}]" if e.time else "") for e in talk.state.memory.entries())
+        return "\n".join(shown) or "(empty)"
     if text == "/history":
         return "\n".join(map(_operation, talk.state.memory.log)) or "(nothing yet)"
     if text == "/forget":
@@ -123,24 +130,48 @@ async def converse(talk: Talk, person: Person) -> None:
 
 
 def chat(
-    run: Annotated[str | None, typer.Argument(help="A run, model directory, hub id or URL; default: the tiny agent that comes with mnemon.")] = None,
-    reader: Annotated[str | None, typer.Option(help="Who answers: a run, model or URL (default: the same model; in the tiny world a rule).")] = None,
+    run: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="RUN",
+            help="A run, model directory, hub id or URL; default: the tiny agent that comes with mnemon.",
+        ),
+    ] = None,
+    reader: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Who answers: a run, model or URL (default: the same model; in the tiny world a rule).",
+        ),
+    ] = None,
 ) -> None:
-    """Talk to an agent. /memory shows what it holds, /history what it did."""
+    """Talk to an agent that keeps a memory. /memory shows what it holds, /history what it did, /help the rest."""
     if run is None and not shipped().exists():
-        raise MnemonError("no agent is shipped with this installation: name a run, a model or a URL, or run `mnemon demo` first")
+        raise MnemonError(
+            "no agent is shipped with this installation: name a run, a model or a URL, or run `mnemon demo` first"
+        )
     talk = open_talk(run or str(shipped()), reader)
     console = Console()
-    console.print(escape(_command(talk, "/help")), highlight=False)
-    read: Callable[[str], str] = input
-    if not sys.stdin.isatty():
-        read = lambda prompt: _piped()  # noqa: E731
-    run_sync(converse(talk, Person(read, lambda text: console.print(escape(text), highlight=False, soft_wrap=True))))
+
+    def show(text: str) -> None:
+        console.print(escape(text), highlight=False, soft_wrap=True)
+
+    show(_command(talk, "/help"))
+    read: Callable[[str], str] = input if sys.stdin.isatty() else _piped
+    before = signal.signal(signal.SIGINT, _interrupt)  # else asyncio keeps the first Ctrl-C for itself
+    try:
+        run_sync(converse(talk, Person(read, show)))
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
-def _piped() -> str:
+def _interrupt(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _piped(prompt: str) -> str:
     line = sys.stdin.readline()
     if not line:
         raise EOFError
-    typer.echo(f"you> {line.rstrip()}")
+    typer.echo(f"{prompt}{line.rstrip()}")
     return line

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from mnemon.cli.common import need_torch
 from mnemon.eval.plots import curves, terminal_curve
 from mnemon.runs import RunFolder
 from mnemon.types import MnemonError
@@ -20,22 +21,27 @@ if TYPE_CHECKING:
 
 
 def demo(
-    run: Annotated[Path, typer.Option(help="The run's folder; a finished one is shown again, a broken-off one goes on.")] = Path("runs/demo"),
-    updates: Annotated[int | None, typer.Option(help="Reinforcement-learning updates.")] = None,
-    cold_updates: Annotated[int | None, typer.Option(help="Supervised updates of the cold start.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    run: Annotated[
+        Path,
+        typer.Option(
+            metavar="FOLDER", help="The run's folder; a finished one is shown again, a broken-off one goes on."
+        ),
+    ] = Path("runs/demo"),
+    updates: Annotated[int | None, typer.Option(min=1, metavar="N", help="Reinforcement-learning updates.")] = None,
+    cold_updates: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Supervised updates of the cold start.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of everything random.")] = 0,
 ) -> None:
     """Train the tiny agent (minutes on a CPU), then show accuracy before and after, curves, and two episodes."""
-    from mnemon.cli.train import _need_torch
-
-    _need_torch()
+    need_torch("the demo")
     from mnemon.recipes.memory_r1.options import TrainOptions
     from mnemon.recipes.memory_r1.run import start
 
     console = Console()
     console.print(
-        "A model of half a million weights learns what to remember. First it imitates a poor teacher (cold start), then\n"
-        "it learns from nothing but whether later questions were answered (reinforcement learning, GRPO).\n"
+        "A model of half a million weights learns what to remember. First it imitates a poor teacher (cold start),\n"
+        "then it learns from nothing but whether later questions were answered (reinforcement learning, GRPO).\n"
     )
     started = time.monotonic()
     there = (run / "config.json").exists()

@@ -2,82 +2,123 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from mnemon.agents.memory_r1 import answerer, manager
-from mnemon.cli.chat import shipped, warn_if_changed
+from mnemon.cli.chat import shipped
+from mnemon.cli.common import agent_of, check_role, need_torch, refuse
 from mnemon.policy.base import run_sync
-from mnemon.policy.open import Opened, open_policy
+from mnemon.policy.open import open_policy
 from mnemon.types import MnemonError, Policy
 
-app = typer.Typer(help="Evaluate a memory agent.", no_args_is_help=True)
+app = typer.Typer(help="Evaluate a memory agent.")
+
+REAL_ONLY = (
+    "split", "extractor", "k", "distill", "facts", "conversations", "adversarial", "max_reply", "max_prompt",
+    "concurrency", "chunk", "seed", "skip_bad",
+)  # fmt: skip
+"""Options that mean nothing in the tiny world."""
 
 
-@app.callback()
-def _group() -> None:
+@app.callback(invoke_without_command=True)
+def _group(context: typer.Context) -> None:
     """Evaluate a memory agent."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 @app.command("memory-r1")
 def memory_r1(
-    data: Annotated[Path | None, typer.Option(help="A LoCoMo file; without it the tiny world is used.")] = None,
-    split: Annotated[str, typer.Option(help="train, validation, test or all (by conversation).")] = "test",
-    writer: Annotated[str | None, typer.Option(help="Who builds the banks: PATH, hub id or URL; 'turns' stores every turn as it stands.")] = None,
-    reader: Annotated[str | None, typer.Option(help="Who answers: PATH, hub id or URL (in the tiny world a rule by default).")] = None,
-    extractor: Annotated[str | None, typer.Option(help="Who extracts facts (default: the writer's model).")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for banks, answers and the report; a rerun goes on there.")] = None,
-    k: Annotated[int | None, typer.Option("--k", help="Memories shown to the answerer.")] = None,
-    distill: Annotated[bool, typer.Option(help="Answerer names the useful memories before it answers.")] = True,
-    facts: Annotated[str | None, typer.Option(help="policy: a model extracts facts; raw: every input is one fact.")] = None,
-    conversations: Annotated[str | None, typer.Option(help="Conversation ids, comma-separated, in place of the split.")] = None,
+    context: typer.Context,
+    data: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A LoCoMo file; without it the tiny world is used.")
+    ] = None,
+    writer: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Who builds the banks: PATH, hub id or URL; 'turns' (the default with --data) stores every turn as "
+            "it stands.",
+        ),
+    ] = None,
+    reader: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="Who answers: PATH, hub id or URL (in the tiny world a rule by default)."),
+    ] = None,
+    extractor: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Who extracts facts (default: the writer's model).")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="For banks, answers and the report; a rerun goes on there.")
+    ] = None,
+    split: Annotated[Literal["train", "validation", "test", "all"], typer.Option(help="Which conversations.")] = "test",
+    conversations: Annotated[
+        str | None, typer.Option(metavar="IDS", help="Conversation ids, comma-separated, in place of the split.")
+    ] = None,
     adversarial: Annotated[bool, typer.Option("--adversarial", help="Ask category 5 too.")] = False,
-    max_reply: Annotated[int, typer.Option(help="Most tokens of a reply.")] = 512,
-    max_prompt: Annotated[int | None, typer.Option(help="Most prompt tokens.")] = None,
-    concurrency: Annotated[int, typer.Option(help="Requests under way at an endpoint.")] = 8,
-    chunk: Annotated[int, typer.Option(help="Questions under way together.")] = 64,
-    episodes: Annotated[int, typer.Option(help="Tiny world: episodes of six events (fewer of longer ones).")] = 200,
-    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Use the rest of a data file with unknown faults.")] = False,
+    k: Annotated[int | None, typer.Option("--k", min=1, metavar="N", help="Memories shown to the answerer.")] = None,
+    distill: Annotated[
+        bool | None,
+        typer.Option(help="The answerer names the useful memories before it answers (default: as it was trained)."),
+    ] = None,
+    facts: Annotated[
+        Literal["policy", "raw"] | None,
+        typer.Option(help="A model extracts facts, or every input is one fact (default: as it was trained)."),
+    ] = None,
+    max_reply: Annotated[int, typer.Option(min=1, metavar="N", help="Most tokens of a reply.")] = 512,
+    max_prompt: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Most prompt tokens (default: as it was trained).")
+    ] = None,
+    concurrency: Annotated[int, typer.Option(min=1, metavar="N", help="Requests under way at an endpoint.")] = 8,
+    chunk: Annotated[int, typer.Option(min=1, metavar="N", help="Questions under way together.")] = 64,
+    episodes: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Tiny world: episodes of six events (fewer of longer ones).")
+    ] = 200,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of everything random.")] = 0,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Use the rest of a data file with unknown faults.")
+    ] = False,
 ) -> None:
-    """Memory-R1: let a manager build the banks and an answerer answer; metrics by category with intervals."""
+    """Evaluate Memory-R1: a manager builds the banks and an answerer answers; metrics by category with intervals.
+
+    Leaves with exit code 3 when some questions could not be asked; a rerun with the same --out asks only those.
+    """
     if data is None:
+        refuse(context, REAL_ONLY, "needs --data: it means nothing in the tiny world")
         _tiny(writer, reader, episodes, out)
         return
-    from mnemon.eval.locomo import evaluate_locomo
-
+    refuse(context, ("episodes",), "is for the tiny world: --split or --conversations choose from --data")
+    if writer in (None, "turns"):
+        refuse(context, ("extractor", "facts"), "needs --writer: stored turns are not read by a model")
     if reader is None:
         raise MnemonError("--reader is needed with --data: PATH, hub id or URL of the answering model")
+    from mnemon.eval.locomo import evaluate_locomo
+    from mnemon.tasks import locomo
+
+    locomo.load(data, skip_bad)  # a wrong file is said before a model is loaded
     options: dict[str, Any] = {"max_tokens": max_reply, "concurrency": concurrency}
-    answering = open_policy(reader, temperature=0.0, **options)
-    settings = {"distill": distill, **dict(answering.trained.get("agent", {}))}
-    if k is not None:
-        settings["k"] = k
-    reading = answerer(**settings, window=max_prompt)
-    warn_if_changed(reading, answering, reader)
+    answering = open_policy(reader, **options)
+    check_role(answering, reader, "reader")
+    reading = agent_of(answerer, answering, reader, k=k, distill=distill, window=max_prompt)
     writing: tuple[Any, Policy] | None = None
     helpers: dict[str, Policy] = {}
     if writer is not None and writer != "turns":
-        opened = open_policy(writer, temperature=0.0, **options)
-        agent_settings = dict(opened.trained.get("agent", {}))
-        if facts is not None:
-            agent_settings["extract"] = facts
-        agent = manager(**agent_settings, window=max_prompt)
-        warn_if_changed(agent, opened, writer)
-        writing = (agent, opened.policy)
+        opened = open_policy(writer, **options)
+        check_role(opened, writer, "writer")
+        writing = (agent_of(manager, opened, writer, extract=facts, window=max_prompt), opened.policy)
         if extractor is not None:
-            helpers["extractor"] = open_policy(extractor, temperature=0.0, **options).policy
+            helpers["extractor"] = open_policy(extractor, **options).policy
     report = run_sync(
         evaluate_locomo(
             data,
             (reading, answering.policy),
             writing,
-            split=split,  # type: ignore[arg-type]
+            split=split,
             conversations=conversations.split(",") if conversations else None,
             adversarial=adversarial,
             skip_bad=skip_bad,
@@ -88,23 +129,23 @@ def memory_r1(
         )
     )
     Console().print(report)
-    if report.exit_code:
-        sys.exit(report.exit_code)
+    raise typer.Exit(report.exit_code)
 
 
 def _tiny(writer: str | None, reader: str | None, episodes: int, out: Path | None) -> None:
     """The tiny world: lengths, unseen templates and people, beside the scripted policies."""
-    from mnemon.cli.train import _need_torch
-
     spec = writer or str(shipped())
     if writer is None and not shipped().exists():
         raise MnemonError("no agent is shipped with this installation: name a run with --writer")
-    _need_torch()
+    need_torch("the tiny world's models")
+    from mnemon.recipes.memory_r1.tiny import tiny_manager
     from mnemon.recipes.memory_r1.tiny_eval import measure, rows_of
 
-    opened: Opened = open_policy(spec, temperature=0.0, max_tokens=48)
+    opened = open_policy(spec, max_tokens=48)
     if opened.trained.get("world") != "tiny":
         raise MnemonError(f"{spec} was not trained in the tiny world: evaluate it with --data locomo10.json")
+    check_role(opened, spec, "writer")
+    agent_of(tiny_manager, opened, spec)
     found = measure(opened.policy, episodes, reader=reader)
     table = Table(title=f"tiny world, answers right (± standard error over episodes): {spec}")
     header, rows = rows_of(found)

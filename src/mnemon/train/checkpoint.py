@@ -12,11 +12,13 @@ into being. There is no pointer file to get out of step; `load_latest` takes the
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import json
 import logging
 import os
+import pickle
 import random
 import re
 import shutil
@@ -61,8 +63,16 @@ class Checkpoint:
 
     def restore(self, trainer: Trainer) -> None:
         """Load weights, optimizers, counters and all random generators (python, numpy, torch) into a like trainer."""
-        saved = torch.load(self.path / "trainer.pt", map_location="cpu", weights_only=True)
-        trainer.load_model(self.model_path)
+        from safetensors import SafetensorError
+
+        try:
+            saved = torch.load(self.path / "trainer.pt", map_location="cpu", weights_only=True)
+            trainer.load_model(self.model_path)
+        except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, SafetensorError) as error:
+            why = next(iter(str(error).splitlines()), type(error).__name__)
+            raise MnemonError(
+                f"Checkpoint {self.path} is damaged ({why:.100}): delete it, then resume from the one before it."
+            ) from error
         trainer.load_state_dict(saved["trainer"])
         version, internal, gauss = saved["python"]
         random.setstate((version, tuple(internal), gauss))
@@ -104,7 +114,10 @@ def save(
     barrier()
     if leader and keep_last is not None:
         for old in complete(root)[keep_last:]:
-            shutil.rmtree(old.path, ignore_errors=True)
+            gone = root / f"{TEMPORARY}old-{old.path.name}"  # a name that is swept, should the removal be killed
+            with contextlib.suppress(OSError):
+                os.rename(old.path, gone)
+            shutil.rmtree(gone, ignore_errors=True)
     return final
 
 
@@ -147,6 +160,31 @@ def load_latest(folder: str | Path) -> Checkpoint | None:
     """The newest complete checkpoint of a run's folder, or None."""
     found = complete(folder)
     return found[0] if found else None
+
+
+def resume(folder: str | Path, trainer: Trainer, fingerprint: str | None = None) -> Checkpoint | None:
+    """Load the newest complete checkpoint of a run into a like trainer; None where the run has none yet.
+
+    Raises:
+        MnemonError: it was written with another `fingerprint` (in its `extra`), its content is damaged, or there are
+            checkpoints but none is complete: then nothing is silently begun anew.
+    """
+    found = load_latest(folder)
+    if found is None:
+        there = sorted(p.name for p in Path(folder).glob("step-*")) if Path(folder).is_dir() else []
+        if there:
+            raise MnemonError(
+                f"{folder} holds {len(there)} checkpoint(s), but none is complete ({there[-1]} is the newest): bring "
+                "back their files, or delete them to start from the beginning."
+            )
+        return None
+    if fingerprint is not None and found.extra.get("fingerprint", "") != fingerprint:
+        raise MnemonError(
+            f"{found.path} was written with other prompts, tools or retrieval settings than this program has now: "
+            "start a new run folder, or go back to the version that wrote it."
+        )
+    found.restore(trainer)
+    return found
 
 
 def _read(path: Path) -> Checkpoint | None:

@@ -6,6 +6,7 @@ killed at any moment it goes on from its last complete checkpoint, and on CPU gi
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -34,8 +35,9 @@ class LoopConfig:
 
     updates; groups (tasks per update) × members (rollouts per task). algo: "grpo" (group-relative advantage, optionally
     not divided by the standard deviation) or "ppo" (critic, GAE with gamma and lam over the whole trajectory).
-    constant: groups without variance are left out ("skip") or replaced by further tasks, at most `resample_rounds`
-    times ("resample"). max_unscorable: share of a batch above which the run stops.
+    constant (GRPO only: PPO trains on every trajectory): groups without variance are left out ("skip") or replaced by
+    further tasks, at most `resample_rounds` times ("resample").
+    max_unscorable: share of a batch above which the run stops.
     """
 
     updates: int = 40
@@ -118,8 +120,10 @@ class _Group:
 
 def train(problem: Problem, trainer: Trainer, config: LoopConfig, run: RunFolder, tokenizer: Any) -> dict[str, Any]:
     """Run or resume the loop in an open run folder. Returns the last evaluation."""
-    first = _resume(problem, trainer, config, run)
+    first = _resume(problem, trainer, run)
     rank, _ = world()
+    if first >= config.updates:
+        return _finished(run, first, rank)
     progress = Progress("training", config.updates, first, quiet=rank != 0)
     last: dict[str, Any] = {}
     with progress:
@@ -155,36 +159,32 @@ def train(problem: Problem, trainer: Trainer, config: LoopConfig, run: RunFolder
     return last
 
 
-def _resume(problem: Problem, trainer: Trainer, config: LoopConfig, run: RunFolder) -> int:
+def _resume(problem: Problem, trainer: Trainer, run: RunFolder) -> int:
     """Go back to the last complete checkpoint, logs included; the number of updates done."""
-    found = checkpoint.load_latest(run.path / "checkpoints")
-    done = 0
-    if found is not None:
-        found.restore(trainer)
-        done = int(found.extra["update"])
-        if found.extra.get("fingerprint", "") != problem.fingerprint:
-            raise MnemonError(
-                f"{found.path} was written with other prompts, tools or retrieval settings than this program has now: "
-                "start a new run folder, or go back to the version that wrote it"
-            )
+    found = checkpoint.resume(run.path / "checkpoints", trainer, problem.fingerprint)
+    done = int(found.extra["update"]) if found is not None else 0
     problem.policy.policy_version = done
     if world()[0] == 0:
-        run.truncate_to(done)
-        if done == 0:
-            run.truncate_to(-1)
+        run.truncate_to(done if found is not None else -1)
     return done
+
+
+def _finished(run: RunFolder, done: int, rank: int) -> dict[str, Any]:
+    """Say that nothing is left to do; the last evaluation."""
+    if rank == 0:
+        print(f"{run.path}: all {done} updates are done; to go on, resume with more updates", file=sys.stderr)
+    evaluations = [record for record in run.metrics() if record.get("phase") == "eval"] or [{}]
+    return {name: value for name, value in evaluations[-1].items() if name not in ("update", "phase", "time")}
 
 
 # ── rollouts and rewards ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _collect(
-    problem: Problem, config: LoopConfig, update: int
-) -> tuple[list[_Group], list[tuple[Trajectory, Scored]]]:
+def _collect(problem: Problem, config: LoopConfig, update: int) -> tuple[list[_Group], list[tuple[Trajectory, Scored]]]:
     """The groups of one update, from all processes, and a few trajectories to show."""
     groups: list[_Group] = []
     shown: list[tuple[Trajectory, Scored]] = []
-    rounds = 1 + (config.resample_rounds if config.constant == "resample" else 0)
+    rounds = 1 + (config.resample_rounds if config.constant == "resample" and config.algo == "grpo" else 0)
     for attempt in range(rounds):
         missing = config.groups - sum(not group.dead for group in groups) if attempt else config.groups
         if missing <= 0:
@@ -325,7 +325,9 @@ def _ppo(groups: Sequence[_Group], trainer: Trainer, config: LoopConfig) -> list
     for row, values in zip(flat, trainer.values(flat) if flat else [], strict=True):
         row.values = values
     for rows, total, steps in members:
-        by_step = {} if steps is None else dict(zip(sorted(i for r in rows for i in r.step_indices), steps, strict=True))
+        by_step = (
+            {} if steps is None else dict(zip(sorted(i for r in rows for i in r.step_indices), steps, strict=True))
+        )
         place_gae(rows, by_step, total or 0.0, config.gamma, config.lam)
     return flat
 

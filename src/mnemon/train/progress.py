@@ -21,7 +21,8 @@ class Progress:
     def __init__(self, title: str, total: int, done: int = 0, *, quiet: bool = False, every_s: float = 15.0) -> None:
         self.title, self.total, self.done, self.quiet, self.every = title, total, done, quiet, every_s
         self.bar: Bar | None = None
-        self.last = time.monotonic()
+        self.first, self.started = done, time.monotonic()
+        self.last = self.started
         if not quiet and sys.stderr.isatty():
             columns = (
                 TextColumn("{task.description}"),
@@ -57,11 +58,17 @@ class Progress:
         self._show(metrics, force=self.done == self.total)
 
     def _show(self, metrics: Mapping[str, Any], force: bool) -> None:
-        text = "  ".join(
-            f"{name} {metrics[name]:.3g}" for name in SHOWN if isinstance(metrics.get(name), int | float)
-        )
+        text = "  ".join(f"{name} {metrics[name]:.3g}" for name in SHOWN if isinstance(metrics.get(name), int | float))
         if self.bar is not None:
             self.bar.update(self.task, note=text)
         elif not self.quiet and (force or time.monotonic() - self.last > self.every):
             self.last = time.monotonic()
-            print(f"{self.title} {self.done}/{self.total}  {text}", file=sys.stderr, flush=True)
+            print(f"{self.title} {self.done}/{self.total}  {text}{self._left()}", file=sys.stderr, flush=True)
+
+    def _left(self) -> str:
+        """How long the rest will take at the speed so far; nothing at the start and at the end."""
+        done = self.done - self.first
+        if not done or self.done >= self.total:
+            return ""
+        seconds = (self.last - self.started) / done * (self.total - self.done)
+        return f"  about {seconds / 60:.0f} min left" if seconds >= 90 else f"  about {seconds:.0f} s left"

@@ -40,36 +40,37 @@ def fit(
     checkpoint_every: int = 250,
     extra: dict[str, Any] | None = None,
 ) -> None:
-    """One supervised update per batch, in order; resumes from the run's last checkpoint and cuts its log to it."""
+    """One supervised update per batch, in order; resumes from the run's last checkpoint and cuts its log to it.
+
+    A record holds the mean loss since the one before. What was not yet logged at a checkpoint lies in it
+    (``extra["losses"]``), so that the log of a resumed run is that of an uninterrupted one.
+    """
     folder = run.path / "checkpoints"
-    found = checkpoint.load_latest(folder)
-    first = 0
-    if found is not None:
-        found.restore(trainer)
-        first = found.step
+    found = checkpoint.resume(folder, trainer)
+    first = found.step if found is not None else 0
     leader = world()[0] == 0
     if leader:
-        run.truncate_to(first if first else -1)
-    losses: list[float] = []
+        run.truncate_to(first if found is not None else -1)
+    losses: list[float] = list(found.extra.get("losses", [])) if found is not None else []
     started = time.process_time()
     with Progress(title, len(batches), first, quiet=not leader) as progress:
         for index in range(first, len(batches)):
             metrics = trainer.sft(batches[index])
             losses.append(metrics["loss"])
             done = index + 1
-            if leader and (done % log_every == 0 or done == len(batches)):
-                mean = sum(losses) / len(losses)
-                run.log(
-                    {
-                        "update": done,
-                        "phase": "sft",
-                        "loss": mean,
-                        "lr": metrics["lr"],
-                        "grad_norm": metrics["grad_norm"],
-                        "time": {"cpu_s": time.process_time() - started},
-                    }
-                )
+            if done % log_every == 0 or done == len(batches):
+                record = {
+                    "update": done,
+                    "phase": "sft",
+                    "loss": sum(losses) / len(losses),
+                    "lr": metrics["lr"],
+                    "grad_norm": metrics["grad_norm"],
+                    "time": {"cpu_s": time.process_time() - started},
+                }
+                if leader:
+                    run.log(record)
                 losses, started = [], time.process_time()
             if done % checkpoint_every == 0 or done == len(batches):
-                checkpoint.save(folder, done, trainer, tokenizer, {"update": done, **(extra or {})}, keep_last=1)
+                kept = {"update": done, "losses": losses, **(extra or {})}
+                checkpoint.save(folder, done, trainer, tokenizer, kept, keep_last=1)
             progress.advance({"loss": metrics["loss"]})

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from mnemon.runs import RunFolder, flat
+from mnemon.runs import RunFolder, flat, writing
 from mnemon.types import MnemonError
 
 
 @contextmanager
 def mirror(run: RunFolder, wanted: bool = True) -> Iterator[None]:
-    """While open, what `run.log` writes also goes to ``RUN/tensorboard``. Does nothing when not wanted."""
+    """While open, what `run.log` writes also goes to ``RUN/tensorboard``. Does nothing when not wanted.
+
+    The first record rewrites the events from metrics.jsonl, so that a resumed run has one curve, without the updates
+    that its checkpoint went back over.
+    """
     if not wanted:
         yield
         return
@@ -21,19 +26,31 @@ def mirror(run: RunFolder, wanted: bool = True) -> Iterator[None]:
         raise MnemonError("--tensorboard needs tensorboard: pip install 'mnemon[tensorboard]'")
     from torch.utils.tensorboard.writer import SummaryWriter
 
-    writer = SummaryWriter(str(run.path / "tensorboard"))  # type: ignore[no-untyped-call]
+    folder = run.path / "tensorboard"
+    writer: Any = None
     plain_log = run.log
 
-    def log(record: Mapping[str, Any]) -> None:
-        plain_log(record)
+    def add(record: Mapping[str, Any]) -> None:
         phase, update = record.get("phase", "run"), record["update"]
         for name, value in flat({k: v for k, v in record.items() if k not in ("update", "phase")}).items():
             if isinstance(value, int | float) and not isinstance(value, bool):
-                writer.add_scalar(f"{phase}/{name}", value, update)  # type: ignore[no-untyped-call]
+                writer.add_scalar(f"{phase}/{name}", value, update)
+
+    def log(record: Mapping[str, Any]) -> None:
+        nonlocal writer
+        plain_log(record)
+        with writing(folder):
+            if writer is None:
+                shutil.rmtree(folder, ignore_errors=True)
+                writer = SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
+                for old in run.metrics()[:-1]:
+                    add(old)
+            add(record)
 
     run.log = log  # type: ignore[method-assign]
     try:
         yield
     finally:
-        run.log = plain_log  # type: ignore[method-assign]
-        writer.close()  # type: ignore[no-untyped-call]
+        del run.log
+        if writer is not None:
+            writer.close()
