@@ -30,7 +30,7 @@ Call one with <tool_call>{"name": ..., "arguments": {...}}</tool_call><|im_end|>
 {{ {'name': c.function.name, 'arguments': c.function.arguments} | tojson }}
 </tool_call>{% endfor %}{% endif %}<|im_end|>
 {% endif %}{%- endfor %}{% if add_generation_prompt %}<|im_start|>assistant
-{% endif %}"""
+{% endif %}"""  # noqa: E501
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
