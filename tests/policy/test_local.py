@@ -17,7 +17,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from mnemon.policy import sampler
+from mnemon.policy import local, sampler
 from mnemon.policy.base import EPISODE, BatchPolicy, EpisodeKey, Request, request_seed, run_lockstep, run_sync
 from mnemon.policy.chat import Chat
 from mnemon.policy.local import LocalPolicy, load_model
@@ -346,7 +346,8 @@ def test_load_errors_say_what_to_do(saved: Path, tmp_path: Path, monkeypatch: py
         raise OSError("We couldn't connect to the hub")
 
     monkeypatch.setattr(AutoTokenizer, "from_pretrained", unreachable)
-    with pytest.raises(MnemonError, match=r"some/model.*the hub.*couldn't connect.*network"):
+    monkeypatch.setattr(local, "_hub_answers", lambda: False)
+    with pytest.raises(MnemonError, match=r"some/model.*the hub does not answer.*couldn't connect.*network"):
         LocalPolicy.load("some/model")
 
 

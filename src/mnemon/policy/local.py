@@ -12,7 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import torch
+from safetensors import SafetensorError
 
 from mnemon.policy.base import EPISODE, LOCKSTEP, Request, request_seed
 from mnemon.policy.chat import Chat
@@ -173,6 +175,7 @@ def load_model(path: str, dtype: torch.dtype) -> tuple[Any, Any]:
             f"{path!r} is not a model directory: it has neither config.json nor adapter_config.json. Point at the "
             "directory that save_pretrained wrote."
         )
+    offline = local or not _hub_answers()
     try:
         if local and adapter.is_file():
             from peft import PeftModel
@@ -184,11 +187,51 @@ def load_model(path: str, dtype: torch.dtype) -> tuple[Any, Any]:
             if (folder / "tokenizer_config.json").is_file():
                 tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
             return PeftModel.from_pretrained(model, path), tokenizer
-        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=local)
-        return AutoModelForCausalLM.from_pretrained(path, dtype=dtype, local_files_only=local), tokenizer
-    except (OSError, ValueError) as error:
-        where = "the directory" if local else "the hub (or its local cache)"
-        raise MnemonError(
-            f"could not load {path!r} from {where}: {error}. Check the name, the files in it, and for a hub id the "
-            "network and your access to the model."
-        ) from error
+        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=offline)
+        with _without_bar(local):
+            return AutoModelForCausalLM.from_pretrained(path, dtype=dtype, local_files_only=offline), tokenizer
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise MnemonError(_load_error(path, local, offline, error)) from error
+
+
+def _load_error(path: str, local: bool, offline: bool, error: Exception) -> str:
+    why = " ".join(str(error).split())[:300].rstrip(".")
+    if local:
+        return f"could not load {path!r} from the directory: {why}. Check the files in it."
+    if offline:
+        return (
+            f"{path!r} is no directory here, and the hub does not answer: {why}. Check the path, or for a hub id the "
+            "network (only models in the local cache can be used without it)."
+        )
+    return (
+        f"could not load {path!r} from the hub (or its local cache): {why}. Check the name, the network and your "
+        "access to the model."
+    )
+
+
+def _hub_answers() -> bool:
+    """Whether the hub can be reached. One short request; the library would repeat each of many for half a minute."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    try:
+        httpx2.head(constants.ENDPOINT, timeout=5.0)
+    except httpx2.HTTPError:
+        return False
+    return True
+
+
+@contextmanager
+def _without_bar(local: bool) -> Iterator[None]:
+    """No "Loading weights" bar for a directory; a download keeps its bars."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    if local:
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if local and shown:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]

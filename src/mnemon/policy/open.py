@@ -36,22 +36,28 @@ def newest_checkpoint(folder: Path) -> tuple[Path, JSON] | None:
             meta = json.loads((path / "meta.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue
-        if all((path / name).exists() for name in meta.get("files", {})):
+        if isinstance(meta, dict) and all(_size(path / name) == size for name, size in meta.get("files", {}).items()):
             return path, meta
     return None
+
+
+def _size(file: Path) -> int | None:
+    return file.stat().st_size if file.is_file() else None
 
 
 def model_source(spec: str) -> tuple[str, JSON]:
     """The directory or hub id to load for a spec, and what its checkpoint says ({} where it is no run)."""
     folder = Path(spec)
+    if folder.name == "model" and (folder.parent / "meta.json").exists():
+        folder = folder.parent  # a checkpoint by its model
     if folder.is_dir():
         found = newest_checkpoint(folder)
         if found is not None:
             return str(found[0] / "model"), found[1].get("extra", {})
         if (folder / "checkpoints").is_dir() or (folder / "metrics.jsonl").exists():
             raise MnemonError(
-                f"{spec} is a run without a complete checkpoint: let it train longer (mnemon train … --resume), or name "
-                "another run, a model directory, a hub id or a URL"
+                f"{spec} is a run without a complete checkpoint: let it train longer (mnemon train … --resume), or "
+                "name another run, a model directory, a hub id or a URL"
             )
     return spec, {}
 
