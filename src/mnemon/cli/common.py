@@ -62,7 +62,8 @@ def agent_of(make: Callable[..., Agent], opened: Opened, name: str, **changes: A
     if trained and trained != agent_fingerprint(agent):
         print(
             f"warning: {name} was trained with other prompts, tools or retrieval settings than these: it will not act "
-            "as it was trained. Leave out options that change its agent, use the version of its training, or train again.",
+            "as it was trained. Leave out options that change its agent, use the version of its training, or train "
+            "again.",
             file=sys.stderr,
         )
     return agent

@@ -42,7 +42,7 @@ def mirror(run: RunFolder, wanted: bool = True) -> Iterator[None]:
         with writing(folder):
             if writer is None:
                 shutil.rmtree(folder, ignore_errors=True)
-                writer = SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
+                writer = SummaryWriter(str(folder))
                 for old in run.metrics()[:-1]:
                     add(old)
             add(record)
