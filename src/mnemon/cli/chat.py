@@ -31,7 +31,7 @@ A statement is read by the memory manager; a line that ends in "?" is answered f
 TINY_HINT = """\
 The tiny agent knows {n} words. Try:
   Anna lives in Paris            Anna adopted Rex          Anna moved to Rome
-  a pet of Anna is Luna          Rex ran away from Anna    pets of Anna ?     city of Anna ?"""
+  a pet of Anna is Luna          Anna gave Rex away        pets of Anna ?     city of Anna ?"""
 
 
 @dataclass(slots=True)
