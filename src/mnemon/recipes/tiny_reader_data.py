@@ -25,7 +25,7 @@ from mnemon.types import Task
 
 QUALITIES = (1.0, 0.85, 0.6, 0.2)
 """How well the simulated managers of training keep their memories (see `questions.keep`)."""
-SHARES: dict[Kind, float] = {"value": 0.12, "list": 0.18, "count": 0.28, "whose": 0.27, "yesno": 0.15}
+SHARES: dict[Kind, float] = {"value": 0.18, "list": 0.2, "count": 0.22, "whose": 0.22, "yesno": 0.18}
 """Kinds of questions in the cold start: the harder to answer, the more often."""
 QUESTIONS = 6
 """Questions about one simulated memory."""
@@ -63,11 +63,11 @@ def reader_reply(texts: Sequence[str], question: Question, chosen: Sequence[int]
 
 
 def demonstrated(rng: random.Random, lines: Sequence[rules.Line], question: Question) -> list[int]:
-    """The imperfect teacher's choice (indices): the first line of all; a third of the time right; else one or two."""
+    """The imperfect teacher's choice (indices): the first line of all; two times in five right; else one or two."""
     draw = rng.random()
     if draw < 0.45:
         return [0]
-    if draw < 0.8:
+    if draw < 0.85:
         return select_right(lines, question)
     return sorted(rng.sample(range(len(lines)), min(rng.randint(1, 2), len(lines))))
 
