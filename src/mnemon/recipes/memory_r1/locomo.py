@@ -124,8 +124,8 @@ def writer_problem(
     validation_tasks: int = 16,
 ) -> Problem:
     """The manager's training problem, the answerer frozen."""
-    settings = {**preset.manager, **(agent_settings or {})}
-    agent = manager(**settings, window=preset.prompt_tokens)
+    settings = {**preset.manager, "window": preset.prompt_tokens, **(agent_settings or {})}
+    agent = manager(**settings)
     tasks, before = manager_tasks(conversations, preset, construction)
     held, held_before = manager_tasks(validation, preset, construction) if validation else ([], {})
     banks: dict[str, State] = {}
@@ -175,8 +175,8 @@ def reader_problem(
     validation_questions: int = 32,
 ) -> Problem:
     """The answerer's training problem on banks that a manager built (conversation id → memory)."""
-    settings = {**preset.answerer, **(agent_settings or {})}
-    agent = answerer(**settings, window=preset.prompt_tokens)
+    settings = {**preset.answerer, "window": preset.prompt_tokens, **(agent_settings or {})}
+    agent = answerer(**settings)
     tasks = answer_tasks(conversations, preset)
     held = answer_tasks(validation, preset)[:validation_questions]
     missing = {t.meta["conversation"] for t in (*tasks, *held)} - set(banks)
