@@ -67,6 +67,10 @@ def main(args: Sequence[str] | None = None) -> int:
         code = _complain(error.format_message().replace("Value error, ", "").rstrip(".") + where)
     except OSError as error:
         code = _complain(f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
+    except RuntimeError as error:
+        if _rank() == 0 or "onnection" not in str(error):
+            raise
+        code = _complain(f"process {_rank()} lost the others: {str(error).splitlines()[0]}")
     except (KeyboardInterrupt, typer.Abort):
         code = 130
     if code == 130:
@@ -78,10 +82,14 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _complain(message: str) -> int:
-    if int(os.environ.get("RANK", "0")) > 0:
+    if _rank() > 0:
         time.sleep(2)  # every process made the same mistake, and the launcher ends the others when the first one leaves
     print(f"error: {message}", file=sys.stderr)
     return 2
+
+
+def _rank() -> int:
+    return int(os.environ.get("RANK", "0"))
 
 
 def _leave(code: int) -> None:

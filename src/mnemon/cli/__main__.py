@@ -1,4 +1,4 @@
-"""``python -m mnemon.cli``, which is what torchrun starts."""
+"""``python -m mnemon.cli``, for ``torchrun --nproc_per_node 2 -m mnemon.cli -- train …``."""
 
 import sys
 

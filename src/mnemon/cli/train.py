@@ -122,7 +122,9 @@ def memory_r1(
     """Train Memory-R1: a Memory Manager (ADD, UPDATE, DELETE, NOOP) and an Answer Agent that distils and answers.
 
     Without --data this trains the tiny model in the tiny world, on a CPU, in minutes. A run that was stopped, or killed
-    at any moment, goes on with --resume. Under torchrun the processes share the work.
+    at any moment, goes on with --resume. Processes share the work under torchrun, which wants a -- before our options:
+
+    torchrun --nproc_per_node 4 -m mnemon.cli -- train memory-r1 --run FOLDER
     """
     if data is None:
         refuse(context, REAL_ONLY, "needs --data: it means nothing in the tiny world")

@@ -195,7 +195,7 @@ def load_model(path: str, dtype: torch.dtype) -> tuple[Any, Any]:
 
 
 def _load_error(path: str, local: bool, offline: bool, error: Exception) -> str:
-    why = " ".join(str(error).split())[:300].rstrip(".")
+    why = next(iter(str(error).splitlines()), type(error).__name__)[:300].rstrip(". ")
     if local:
         return f"could not load {path!r} from the directory: {why}. Check the files in it."
     if offline:

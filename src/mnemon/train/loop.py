@@ -388,5 +388,5 @@ def _check_logprobs(policy: LocalPolicy, row: Row, tolerance: float = 0.02) -> N
     if worst > tolerance:
         raise MnemonError(
             f"the sampler's log-probabilities differ from a teacher-forced pass by {worst:.3f} (limit {tolerance}): "
-            "the policy gradient would be biased. Check temperature, precision and the model's attention implementation."
+            "the policy gradient would be biased. Check temperature, precision and the model's attention."
         )

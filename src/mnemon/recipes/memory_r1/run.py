@@ -22,6 +22,7 @@ from mnemon.recipes.memory_r1 import locomo as real
 from mnemon.recipes.memory_r1 import tiny, tiny_reader
 from mnemon.recipes.memory_r1.options import TrainOptions
 from mnemon.recipes.memory_r1.presets import Preset, lora, preset
+from mnemon.recipes.memory_r1.tiny_eval import reader_of
 from mnemon.runs import RunFolder, writing
 from mnemon.tasks import locomo
 from mnemon.tasks.tiny.scripted import oracle, writer_reply
@@ -61,7 +62,12 @@ def opened(options: TrainOptions, described: Mapping[str, Any]) -> Iterator[RunF
     if world()[0] == 0:
         with run.start(described, seed=options.seed, resume=options.resume, may_change=MAY_CHANGE):
             barrier()
-            yield run
+            try:
+                yield run
+            except MnemonError:
+                if not options.resume and {p.name for p in run.path.iterdir()} <= {".lock", run.config_file.name}:
+                    run.config_file.unlink()  # a mistake before anything was done: the folder is free for another try
+                raise
     else:
         barrier()
         yield run
@@ -107,12 +113,14 @@ def _tiny(options: TrainOptions) -> dict[str, Any]:
     described = {"recipe": "memory-r1", "world": "tiny", "role": options.role, **_settings(options, settings)}
     with opened(options, described) as run:
         cold = options.policy
+        writer, reader = options.writer or "oracle", reader_of(options.reader)
+        tiny_reader.check_writer(writer)  # mistakes are said before the cold start
         if scratch:
             cold = str(tiny.cold_start(options.run / "cold", settings, options.role, distill=options.distill))
         with mirror(run, options.tensorboard and world()[0] == 0):
             if options.role == "writer":
-                return tiny.train_writer(run, settings, cold)
-            return tiny_reader.train_reader(run, settings, cold, options.writer or "oracle", options.distill)
+                return tiny.train_writer(run, settings, cold, reader)
+            return tiny_reader.train_reader(run, settings, cold, writer, options.distill)
 
 
 def _settings(options: TrainOptions, settings: tiny.TinySettings) -> dict[str, Any]:

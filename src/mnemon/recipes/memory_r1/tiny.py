@@ -16,7 +16,7 @@ from mnemon.agent import Agent, Reader, agent_fingerprint, rollouts
 from mnemon.agents.memory_r1 import answerer, manager
 from mnemon.policy.base import Scripted
 from mnemon.policy.local import LocalPolicy, load_model
-from mnemon.policy.open import model_source
+from mnemon.policy.open import model_source, newest_checkpoint
 from mnemon.policy.tiny import build_model, build_tokenizer
 from mnemon.recipes.tiny_data import demonstrations, skills, start_state, token_ids
 from mnemon.recipes.tiny_reader_data import reader_cold_rows
@@ -70,8 +70,8 @@ class TinySettings:
             lr=5e-4, betas=(0.9, 0.98), warmup=5, entropy=0.001, minibatch=32, token_budget=8192
         )
     )
-    reader_loop: LoopConfig = field(default_factory=lambda: LoopConfig(updates=60, groups=32, members=8, eval_every=10))
-    reader_cold_updates: int = 1000
+    reader_loop: LoopConfig = field(default_factory=lambda: LoopConfig(updates=80, groups=24, members=8, eval_every=10))
+    reader_cold_updates: int = 400
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(updates=40, groups=24, members=8, eval_every=5))
 
 
@@ -100,12 +100,16 @@ def cold_start(
     folder: Path, settings: TinySettings, role: Literal["writer", "reader"] = "writer", *, distill: bool = True
 ) -> Path:
     """Supervised start of a fresh tiny model in `folder` (resumed if it is there). Returns the folder."""
+    there = (folder / "config.json").exists()
+    updates = settings.reader_cold_updates if role == "reader" else settings.cold_updates
+    found = newest_checkpoint(folder)
+    if there and found is not None and found[1]["step"] == updates:
+        return folder  # finished before
     tokenizer = build_tokenizer(words.vocabulary())
     model = build_model(tokenizer, seed=settings.seed)
     rows = cold_rows(role, settings, distill)
     batches = length_buckets(rows, settings.cold_batch, settings.seed)
     trainer = Trainer(model, replace(settings.cold, schedule="cosine", total_steps=len(batches), seed=settings.seed))
-    there = (folder / "config.json").exists()
     described = {
         "recipe": "memory-r1",
         "role": role,

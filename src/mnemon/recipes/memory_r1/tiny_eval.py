@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from mnemon.agent import Reader
 from mnemon.policy.base import Scripted, run_sync
+from mnemon.policy.open import open_policy
 from mnemon.recipes.memory_r1.tiny import accuracy, operation_counts, play, rightly
+from mnemon.recipes.memory_r1.tiny_reader import READER_TOKENS, tiny_answerer
 from mnemon.rewards import invalid_calls
 from mnemon.tasks.tiny import make_tasks
 from mnemon.tasks.tiny.scripted import POLICIES, writer_reply
-from mnemon.types import JSON, Policy, Task, Trajectory
+from mnemon.types import JSON, MnemonError, Policy, Task, Trajectory
 
 LENGTHS = (6, 10, 78, 240)
 """Events per episode; 78 is 13 times and 240 is 40 times the training length."""
@@ -81,12 +83,11 @@ def reader_of(reader: str | Reader | None) -> Reader | None:
     """A reader by name (a trained tiny answerer), or the rule when None."""
     if not isinstance(reader, str):
         return reader
-    from mnemon.agents.memory_r1 import answerer
-    from mnemon.policy.open import open_policy
-
-    opened = open_policy(reader, temperature=0.0, max_tokens=48)
-    settings: dict[str, Any] = {"style": "tiny", "k": 8, **dict(opened.trained.get("agent", {}))}
-    return answerer(**settings), opened.policy
+    opened = open_policy(reader, temperature=0.0, max_tokens=READER_TOKENS)
+    trained = opened.trained
+    if trained.get("world") != "tiny" or trained.get("role") != "reader":
+        raise MnemonError(f"--reader {reader} is no answerer of the tiny world: give the run of one")
+    return tiny_answerer(**trained.get("agent", {})), opened.policy
 
 
 def rows_of(found: JSON) -> tuple[list[str], list[list[str]]]:

@@ -10,6 +10,7 @@ from mnemon.agent import Agent, agent_fingerprint, ask_probes, rollouts
 from mnemon.agents.memory_r1 import answerer
 from mnemon.policy.base import Scripted, run_lockstep, run_sync
 from mnemon.policy.local import LocalPolicy
+from mnemon.policy.open import model_source
 from mnemon.recipes.memory_r1 import tiny
 from mnemon.recipes.tiny_data import start_state
 from mnemon.recipes.tiny_reader_data import reader_tasks
@@ -25,7 +26,7 @@ from mnemon.types import Answer, MnemonError, Policy, Task
 
 SHOWN = 12
 """Memories shown to the answerer."""
-READER_TOKENS = 96
+READER_TOKENS = 112
 BANK_EVENTS = 30
 """Events behind each bank: enough that a bank holds more than is shown."""
 
@@ -41,6 +42,16 @@ def writer_policy(name: str) -> Policy:
         return Scripted(writer_reply(oracle))
     model, tokenizer = tiny.open_model(name)
     return LocalPolicy(model, tokenizer, temperature=0.0, max_tokens=tiny.REPLY_TOKENS)
+
+
+def check_writer(name: str) -> None:
+    """MnemonError for a name that no banks can come from."""
+    if name == "turns":
+        raise MnemonError("--writer turns is for conversations; in the tiny world give oracle, simulated or a run")
+    if name not in ("oracle", "simulated"):
+        trained = model_source(name)[1]
+        if trained.get("world") != "tiny" or trained.get("role") != "writer":
+            raise MnemonError(f"--writer {name} is no manager of the tiny world: give oracle, simulated or such a run")
 
 
 def banks_of(
@@ -76,8 +87,7 @@ def train_reader(
     writer: whose banks: "oracle", "simulated" (managers of all qualities), or a trained manager's run.
     settings.train_tasks limits the number of different training questions.
     """
-    if writer == "turns":
-        raise MnemonError("--writer turns is for conversations; in the tiny world give oracle, simulated or a run")
+    check_writer(writer)
     model, tokenizer = tiny.open_model(cold)
     policy = LocalPolicy(model, tokenizer, temperature=settings.reader_rl.temperature, max_tokens=READER_TOKENS)
     greedy = LocalPolicy(model, tokenizer, temperature=0.0, max_tokens=READER_TOKENS)
