@@ -160,7 +160,7 @@ def writer_problem(
         before=preset.gain,
         evaluate=evaluate if held else None,
         fingerprint=f"{agent_fingerprint(agent)}/{policy.chat.fingerprint}",
-        extra={"recipe": "memory-r1", "role": "writer", "world": "locomo", "agent": {**settings, "window": window}},
+        extra={"recipe": "memory-r1", "role": "writer", "world": "locomo", "agent": settings},
     )
 
 
@@ -205,5 +205,5 @@ def reader_problem(
         start=start,
         evaluate=evaluate if held else None,
         fingerprint=f"{agent_fingerprint(agent)}/{policy.chat.fingerprint}",
-        extra={"recipe": "memory-r1", "role": "reader", "world": "locomo", "agent": {**settings, "window": window}},
+        extra={"recipe": "memory-r1", "role": "reader", "world": "locomo", "agent": settings},
     )
