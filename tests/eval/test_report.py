@@ -46,7 +46,7 @@ def make(answers: list[dict[str, Any]] = ANSWERS, **more: Any) -> Report:
         answers,
         categories=NAMES,
         memory={"locomo/c1": {"entries": 2, "tokens": 10}, "locomo/c2": {"entries": 4, "tokens": 30}},
-        counter="count_words",
+        counter="mnemon.memory.memory.count_words",
         work={"writer": work},
         **more,
     )

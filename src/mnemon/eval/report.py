@@ -142,8 +142,9 @@ class Report:
         if self.memory:
             entries = [m["entries"] for m in self.memory.values()]
             tokens = sum(m["tokens"] for m in self.memory.values()) / len(entries)
-            size = f"{sum(entries) / len(entries):,.0f} entries, {tokens:,.0f} tokens ({self.counter})"
-            facts.append(f"memory per task: {size}; {len(entries)} tasks")
+            counted = self.counter.rpartition(".")[2]
+            size = f"{sum(entries) / len(entries):,.0f} entries, {tokens:,.0f} tokens ({counted})"
+            facts.append(f"memory per task: {size}; {len(entries)} {'task' if len(entries) == 1 else 'tasks'}")
         for role, work in self.work.items():
             calls = ", ".join(f"{n:,} {name} calls" for name, n in work["calls"].items())
             if calls or work["events"]:
