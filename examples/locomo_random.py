@@ -44,7 +44,7 @@ ASKED, STARTED = b"[Request received]", b"Uvicorn running"
 class Size:
     """How much is done: set so that the 1,307 test questions take some 20 minutes on one CPU core."""
 
-    k: int = 10
+    k: int = 5
     reply: int = 12
     updates: int = 3
     groups: int = 2
