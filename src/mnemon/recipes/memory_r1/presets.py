@@ -39,7 +39,7 @@ PRESETS = {
         answerer={"k": 60, "distill": True, "per_owner": False},
         reward="graded",
         gain=True,
-        train=TrainConfig(lr=1e-6, critic_lr=1e-5, warmup=10, kl_coef=0.001, token_budget=16384, max_row_tokens=6144),
+        train=TrainConfig(lr=1e-6, critic_lr=1e-5, warmup=10, kl_coef=0.001, token_budget=16384),
         loop=LoopConfig(updates=100, groups=16, members=8, eval_every=20, constant="resample"),
         prompt_tokens=8192,
     ),
@@ -48,8 +48,9 @@ PRESETS = {
         answerer={"k": 60, "distill": True, "per_owner": True},
         reward="em",
         gain=False,
-        train=TrainConfig(lr=1e-6, critic_lr=1e-5, warmup=10, kl_coef=0.001, token_budget=16384, max_row_tokens=6144),
+        train=TrainConfig(lr=1e-6, critic_lr=1e-5, warmup=10, kl_coef=0.001, token_budget=16384),
         loop=LoopConfig(updates=100, groups=16, members=8, eval_every=20, constant="skip"),
+        turns_per_input=1,  # one speaker per input: the owner, whose bank it goes to
     ),
 }
 """`--profile`: ours, and the published system as far as it is described."""
