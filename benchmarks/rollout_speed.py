@@ -1,77 +1,71 @@
-"""CPU-seconds of sampling one batch of rollouts: LocalPolicy against `generate` of transformers, one thread.
+"""CPU-seconds of sampling the rollouts of one update: LocalPolicy against `generate` of transformers, one thread.
 
-    python benchmarks/rollout_speed.py            # prints, and writes rollout_speed.json beside this file
+    python benchmarks/rollout_speed.py [--model RUN]     # prints, and writes rollout_speed.json beside this file
 
-A tiny model with random weights (the shape of the one in the examples) answers 192 prompts of 20 to 60 tokens that
-share their first tokens, as the prompts of one recipe do. Two cases: replies that end by themselves (geometric lengths
-with a mean near 20, at most 32 tokens) and replies that all run to 24 tokens, where no row can leave the batch early.
-The two samplers alternate; the figure is the median of process CPU time over seven runs after one warm-up each.
-`mnemon` includes rendering the prompts from messages and building the replies' messages; `generate` gets ids, and
-decodes nothing.
+The prompts are those of real tiny episodes: 24 tasks x 8 members of six events, played by the model at temperature 1;
+the 192 prompts of an event are one batch, as in training. The model is the tiny agent that comes with the package, else
+a cold start of 200 updates made here; --model names another run. Two cases: replies that end by themselves, and replies
+that all run to 24 tokens, where no row can leave the batch early. The two samplers alternate on the same prompts; the
+figure is the median of process CPU time over five updates after one warm-up, each of other tasks. `mnemon` includes
+rendering the prompts from messages and building the replies' messages; `generate` gets ids, and decodes nothing.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import statistics
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from mnemon.policy.base import Request
+import mnemon.policy
+from mnemon.agent import rollouts
+from mnemon.policy.base import Request, run_sync
 from mnemon.policy.local import LocalPolicy
-from mnemon.types import Message
+from mnemon.recipes.memory_r1.tiny import REPLY_TOKENS, TinySettings, cold_start, open_model, tiny_manager
+from mnemon.recipes.tiny_data import start_state
+from mnemon.tasks.tiny import make_tasks
+from mnemon.types import Completion
 
-RUNS, EPISODES, VOCABULARY = 7, 192, 450
-TEMPLATE = (
-    "{% for m in messages %}<|im_start|> {{ m.role }} {{ m.content }} <|im_end|> {% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|> assistant {% endif %}"
-)
-
-
-def build() -> tuple[Any, Any]:
-    """A word-level tokenizer of 450 words and a Qwen3 model of 0.4 M random weights."""
-    words = ["<|im_end|>", "<|im_start|>", "system", "user", "assistant"]
-    words += [f"w{i}" for i in range(VOCABULARY - len(words))]
-    inner = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="w0"))
-    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<|im_end|>", pad_token="<|im_end|>")
-    tokenizer.chat_template = TEMPLATE
-    torch.manual_seed(0)
-    config = Qwen3Config(
-        vocab_size=VOCABULARY,
-        hidden_size=128,
-        intermediate_size=384,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        head_dim=32,
-        max_position_embeddings=512,
-        tie_word_embeddings=False,
-    )
-    model = Qwen3ForCausalLM(config).eval()
-    head = torch.nn.Linear(128, VOCABULARY, bias=True)  # the bias sets how soon a reply ends
-    head.weight, head.bias.data[:] = model.lm_head.weight, 0.0
-    model.lm_head = head
-    return model, tokenizer
+RUNS, TASKS, MEMBERS, EVENTS, COLD_UPDATES = 5, 24, 8, 6, 200
+SHIPPED = Path(mnemon.policy.__file__).parent / "assets" / "tiny"
 
 
-def requests(seed: int) -> list[Request]:
-    """Chat requests of 20 to 60 prompt tokens; the system message is the same for all."""
-    generator = torch.Generator().manual_seed(seed)
-    system = Message("system", " ".join(f"w{i}" for i in range(8)))
-    out = []
-    for i in range(EPISODES):
-        n = int(torch.randint(5, 46, (1,), generator=generator))
-        text = " ".join(f"w{int(t)}" for t in torch.randint(0, VOCABULARY - 5, (n,), generator=generator))
-        out.append(Request((seed, 0, f"t{i // 8}", i % 8, 1), (system, Message("user", text)), ()))
-    return out
+class Recorder(LocalPolicy):
+    """A policy that remembers the batches it was asked."""
+
+    def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        batches.append(list(requests))
+        return super().generate(requests)
+
+
+batches: list[list[Request]] = []
+
+
+def model_of(name: str | None) -> tuple[str, Any, Any]:
+    """(what it is, model, tokenizer)."""
+    if name is None and SHIPPED.is_dir():
+        return "the tiny agent that comes with the package", *open_model(str(SHIPPED))
+    if name is not None:
+        return name, *open_model(name)
+    with tempfile.TemporaryDirectory() as folder:
+        cold = cold_start(Path(folder) / "cold", TinySettings(cold_updates=COLD_UPDATES))
+        return f"a cold start of {COLD_UPDATES} updates, seed 0", *open_model(str(cold))
+
+
+def recorded(model: Any, tokenizer: Any, update: int) -> list[list[Request]]:
+    """The batches of one update's rollouts."""
+    batches.clear()
+    tasks = make_tasks(TASKS, EVENTS, "train", first=update * TASKS)
+    policy = Recorder(model, tokenizer, max_tokens=REPLY_TOKENS)
+    run_sync(rollouts(tiny_manager(), tasks, policy, members=MEMBERS, update=update, start=start_state))
+    return list(batches)
 
 
 def cpu(work: Callable[[], Any]) -> tuple[float, Any]:
@@ -81,54 +75,61 @@ def cpu(work: Callable[[], Any]) -> tuple[float, Any]:
     return time.process_time() - start, result
 
 
-def case(model: Any, tokenizer: Any, stop_bias: float, new: int) -> dict[str, Any]:
-    """Alternate both samplers on the same prompts; medians, and tokens sampled per run."""
-    model.lm_head.bias.data[0] = stop_bias
+def case(model: Any, tokenizer: Any, updates: list[list[list[Request]]], new: int, fixed: bool) -> dict[str, Any]:
+    """Alternate both samplers on the same prompts; medians, and tokens sampled per reply."""
     policy = LocalPolicy(model, tokenizer, max_tokens=new)
+    stop = tokenizer.eos_token_id
+    if fixed:
+        policy.chat.stop_ids = frozenset()
 
-    def ours(seed: int) -> Any:
-        return policy.generate(requests(seed))
+    def ours(requests: list[Request]) -> int:
+        return sum(len(c.token_ids) for c in policy.generate(requests))
 
-    def library(prompts: list[list[int]]) -> Any:
+    def library(prompts: list[list[int]]) -> int:
         batch = tokenizer.pad({"input_ids": prompts}, padding_side="left", return_tensors="pt")
-        return model.generate(**batch, do_sample=True, temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=new)
+        least = {"min_new_tokens": new} if fixed else {}
+        ids = model.generate(**batch, do_sample=True, temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=new, **least)
+        replies = ids[:, batch["input_ids"].shape[1] :].tolist()
+        return sum(r.index(stop) + 1 if stop in r else len(r) for r in replies)
 
     times: dict[str, list[float]] = {"mnemon": [], "generate": []}
-    tokens: dict[str, list[int]] = {"mnemon": [], "generate": []}
+    tokens: dict[str, int] = {"mnemon": 0, "generate": 0}
     lengths: list[int] = []
-    for run in range(RUNS + 1):
-        prompts = [policy.chat.render(r.messages) for r in requests(run)]
+    for requests in updates:
+        prompts = [[policy.chat.render(r.messages) for r in batch] for batch in requests]
         policy.chat.forget()
-        lengths = [len(p) for p in prompts]
-        seconds, completions = cpu(lambda run=run: ours(run))
-        times["mnemon"].append(seconds)
-        tokens["mnemon"].append(sum(len(c.token_ids) for c in completions))
-        seconds, ids = cpu(lambda prompts=prompts: library(prompts))
-        times["generate"].append(seconds)
-        replies = ids[:, max(lengths) :].tolist()
-        tokens["generate"].append(sum(r.index(0) + 1 if 0 in r else len(r) for r in replies))
+        lengths += [len(prompt) for batch in prompts for prompt in batch]
+        for name, sampler, given in (("mnemon", ours, requests), ("generate", library, prompts)):
+            seconds, sampled = cpu(lambda sampler=sampler, given=given: [sampler(batch) for batch in given])
+            times[name].append(seconds)
+            tokens[name] += sum(sampled)
     median = {name: statistics.median(values[1:]) for name, values in times.items()}
     return {
         "prompt_tokens": [min(lengths), max(lengths)],
         "max_new_tokens": new,
         "cpu_seconds": {name: [round(v, 4) for v in values[1:]] for name, values in times.items()},
         "median_cpu_seconds": {name: round(v, 4) for name, v in median.items()},
-        "mean_reply_tokens": {name: round(statistics.mean(v[1:]) / EPISODES, 2) for name, v in tokens.items()},
+        "mean_reply_tokens": {name: round(n / len(lengths), 2) for name, n in tokens.items()},
         "ratio": round(median["mnemon"] / median["generate"], 3),
     }
 
 
 def main() -> None:
     """Run both cases and write the figures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", help="a run or model directory of the tiny manager")
     torch.set_num_threads(1)
-    model, tokenizer = build()
+    name, model, tokenizer = model_of(parser.parse_args().model)
+    updates = [recorded(model, tokenizer, update) for update in range(RUNS + 1)]
     result = {
+        "command": "OMP_NUM_THREADS=1 python benchmarks/rollout_speed.py",
         "torch": torch.__version__,
         "transformers": transformers.__version__,
-        "episodes": EPISODES,
+        "model": name,
+        "batches": [len(batch) for batch in updates[0]],
         "runs": RUNS,
-        "replies_end_by_themselves": case(model, tokenizer, stop_bias=3.1, new=32),
-        "replies_of_24_tokens": case(model, tokenizer, stop_bias=-1e9, new=24),
+        "replies_end_by_themselves": case(model, tokenizer, updates, new=REPLY_TOKENS, fixed=False),
+        "replies_of_24_tokens": case(model, tokenizer, updates, new=24, fixed=True),
     }
     Path(__file__).with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))
