@@ -52,7 +52,8 @@ def test_reply_by_hand() -> None:
     assert wrong.endswith("</think> 1 Olga car Opel 2 Anna job nurse **Answer:** Opel nurse <|im_end|>")
     asked = " ".join(reader_reply(TEXTS, Question("yesno", "pets", "Anna", "Rex"), [3]))
     assert asked.endswith("</think> 4 Anna pets Rex match Luna **Answer:** yes <|im_end|>")
-    assert reader_reply(TEXTS, PETS, [], distill=False) == ["**Answer:**", "none", "<|im_end|>"]
+    direct = reader_reply(TEXTS, PETS, [], distill=False)
+    assert direct[direct.index("</think>") + 1 :] == ["**Answer:**", "none", "<|im_end|>"]
 
 
 def test_the_teacher_is_right_in_a_minority_and_mostly_takes_the_first_line() -> None:

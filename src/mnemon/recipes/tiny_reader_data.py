@@ -5,8 +5,9 @@ ones with their numbers, `**Answer:**` and the answer that follows from them:
 
     <think> Anna pets 1 Olga 2 Anna job 3 Anna pets match 3 </think> 3 Anna pets Rex Luna **Answer:** Rex Luna
 
-Without distillation it is `**Answer:**` and the answer. The demonstrations come from an imperfect teacher, who most
-often takes the first memory of all for the useful one. Which memories are useful is for reinforcement learning to find.
+Without distillation the selection is left out: the same scan, then `**Answer:**` and the answer at once. The
+demonstrations come from an imperfect teacher, who most often takes the first memory of all for the useful one. Which
+memories are useful is for reinforcement learning to find.
 """
 
 from __future__ import annotations
@@ -52,10 +53,8 @@ def reader_reply(texts: Sequence[str], question: Question, chosen: Sequence[int]
     """
     lines = [rules.read_line("", texts[i]) for i in chosen]
     end = [MARKER, *answer_from(lines, question).split(), END]
-    if not distill:
-        return end
     reply = ["<think>", *scan(texts, question), "</think>"]
-    for i in chosen:
+    for i in chosen if distill else ():
         reply.append(str(i + 1))
         for word in texts[i].split():
             reply += [word, "match"] if word == question.value else [word]
