@@ -4,8 +4,9 @@
     python benchmarks/claims.py measure                 # every figure from the finished runs -> benchmarks/claims.json
     python benchmarks/claims.py write                   # docs/claims.md and the plots from claims.json
 
-The managers (GRPO) are those of benchmarks/tiny_world.py, which is run first. Parts: manager_ppo, manager_trajectory (credit to the whole episode), few_N (N training questions),
-answerer and answerer_direct (with and without distillation, GRPO, on the trained manager's banks), answerer_ppo.
+The managers (GRPO) are those of benchmarks/tiny_world.py, which is run first. Parts: manager_ppo, manager_trajectory
+(credit to the whole episode), few_N (N training questions), answerer and answerer_direct (with and without
+distillation, GRPO, on the trained manager's banks), answerer_ppo.
 """
 
 from __future__ import annotations
@@ -108,7 +109,7 @@ def answerer_scores(source: Path, tasks: Sequence[Task], distill: bool, k: int) 
     ]
 
 
-def measure() -> dict[str, Any]:
+def measure() -> dict[str, Any]:  # noqa: C901
     """Every figure; per seed, so that intervals can be made."""
     found: dict[str, Any] = {"grid": {}, "distillation": {}, "algorithms": {}, "few": {}, "curves": {}}
     test = make_tasks(200, 6, "test")
@@ -116,34 +117,43 @@ def measure() -> dict[str, Any]:
         managers = {"untrained": cold("manager", seed), "trained": MANAGERS / f"seed{seed}", "oracle": "oracle"}
         answerers = {"untrained": RUNS / f"cold_answerer_{seed}", "trained": RUNS / f"answerer_{seed}"}
         direct = {"untrained": RUNS / f"cold_answerer_direct_{seed}", "trained": RUNS / f"answerer_direct_{seed}"}
-        for name, manager in managers.items():
+        for name, manager in managers.items() if finished(answerers["trained"]) else ():
             banks = tiny_reader.banks_of(str(manager), 120, "test", 4)
             for who, source in answerers.items():
                 scores = answerer_scores(source, banks, True, tiny_reader.SHOWN)
                 found["grid"].setdefault(f"{name} manager, {who} answerer", []).append(_mean(scores))
+            if name != "trained" or not finished(direct["trained"]):
+                continue
             for k in (6, 12, 16):
                 for label, sources, distill in (("selects", answerers, True), ("direct", direct, False)):
-                    if name == "trained":
-                        for who, source in sources.items():
-                            scores = answerer_scores(source, banks, distill, k)
-                            found["distillation"].setdefault(f"{label}, {who}, k={k}", []).append(_mean(scores))
+                    for who, source in sources.items():
+                        scores = answerer_scores(source, banks, distill, k)
+                        found["distillation"].setdefault(f"{label}, {who}, k={k}", []).append(_mean(scores))
         for part in ("manager", "manager_ppo", "manager_trajectory", *(f"few_{n}" for n in FEW)):
             folder = RUNS / f"{part}_{seed}" if part != "manager" else MANAGERS / f"seed{seed}"
-            if not (folder / "metrics.jsonl").exists():
+            if not finished(folder):
                 continue
             kind = "few" if part.startswith("few") else "algorithms"
             found[kind].setdefault(part, []).append(manager_accuracy(folder, test))
             found["curves"].setdefault(part, []).append(points(folder))
         found["algorithms"].setdefault("cold start", []).append(manager_accuracy(managers["untrained"], test))
         for part in ("answerer", "answerer_direct", "answerer_ppo"):
-            if (RUNS / f"{part}_{seed}" / "metrics.jsonl").exists():
+            if finished(RUNS / f"{part}_{seed}"):
                 found["curves"].setdefault(part, []).append(points(RUNS / f"{part}_{seed}"))
-        if (RUNS / f"answerer_ppo_{seed}" / "metrics.jsonl").exists():
+        if finished(RUNS / f"answerer_ppo_{seed}"):
             banks = tiny_reader.banks_of(str(managers["trained"]), 120, "test", 4)
             scores = answerer_scores(RUNS / f"answerer_ppo_{seed}", banks, True, tiny_reader.SHOWN)
             found["algorithms"].setdefault("answerer_ppo", []).append(_mean(scores))
     found["cases"] = cases()
     return found
+
+
+def finished(folder: Path) -> bool:
+    """Whether a run went to its last update."""
+    records = RunFolder(folder).metrics() if (folder / "metrics.jsonl").exists() else []
+    planned = tiny.TinySettings()
+    last = planned.reader_loop.updates if "answerer" in folder.name else planned.loop.updates
+    return bool(records) and records[-1]["update"] >= last
 
 
 def points(folder: Path) -> list[list[float]]:

@@ -53,7 +53,8 @@ def test_prompt_tokens_are_those_of_the_agent_and_the_template() -> None:
 )
 def test_a_reply_is_a_real_tool_call(call: ToolCall) -> None:
     tokens, operation = reply_tokens("Anna pets none", call)
-    assert tokens[operation] == OPERATIONS[call.name] and tokens[-1] == END
+    assert tokens[operation] == OPERATIONS[call.name]
+    assert tokens[-1] == END
     message = Chat(TOKENIZER).message([IDS[t] for t in tokens])
     (read,) = message.tool_calls
     assert (read.name, dict(read.arguments), read.error) == (call.name, dict(call.arguments), None)
@@ -104,9 +105,11 @@ def test_cold_rows_train_replies_only_and_never_the_choice_of_a_skill() -> None:
     shown = [IDS[OPERATIONS[name]] for name in OPERATIONS]
     for row in [*demos, *skills(IDS, 200, 0)]:
         first = int(row.sampled[0])
-        assert row.input_ids[first] == IDS["<think>"] and row.input_ids[-1] == IDS[END]
+        assert row.input_ids[first] == IDS["<think>"]
+        assert row.input_ids[-1] == IDS[END]
         choices = [i for i in range(first, len(row)) if row.input_ids[i] in shown]
-        assert len(choices) == 1 and row.weight is not None
+        assert len(choices) == 1
+        assert row.weight is not None
         assert row.weight[choices[0]] == (0.0 if row.task_id.startswith("skill") else 1.0)
         assert not row.weight[:first].any()
     again = skills(IDS, 200, 0)
@@ -129,8 +132,11 @@ def test_operations_are_counted_by_event_kind() -> None:
     tasks = make_tasks(40, 12, "test")
     played = run_sync(tiny.play(Scripted(rules.writer_reply(rules.oracle)), tasks))
     table = tiny.operation_counts(played)
-    assert set(table["new"]) == {"add"} and set(table["more"]) == {"update"} and set(table["end"]) == {"delete"}
-    assert set(table["drop"]) == {"update"} and set(table["restate"]) == {"noop"}
+    assert set(table["new"]) == {"add"}
+    assert set(table["more"]) == {"update"}
+    assert set(table["end"]) == {"delete"}
+    assert set(table["drop"]) == {"update"}
+    assert set(table["restate"]) == {"noop"}
     assert tiny.rightly(played, "more")[0] == tiny.rightly(played, "more")[1] > 0
     figures = tiny.summary(played)
     assert figures == {"validation": 1.0, "merges": 1.0, "removals": 1.0, "invalid": 0.0}

@@ -55,7 +55,8 @@ def test_splits_share_no_fact_and_validation_shares_nobody_with_test() -> None:
 @pytest.mark.parametrize("split", ["train", "validation", "test", "unseen_people"])
 def test_the_same_arguments_give_the_same_task(split: str) -> None:
     one, again = make_task(7, 12, split), make_task(7, 12, split)  # type: ignore[arg-type]
-    assert one.meta == again.meta and one.probes == again.probes
+    assert one.meta == again.meta
+    assert one.probes == again.probes
     assert one.meta["events"] != make_task(8, 12, split).meta["events"]  # type: ignore[arg-type]
 
 
@@ -69,12 +70,15 @@ def test_an_episode_keeps_its_own_books() -> None:
             if event.kind == "new":
                 assert not held
             elif event.kind in ("change", "more"):
-                assert held and event.value not in held
+                assert held
+                assert event.value not in held
             elif event.kind in ("drop", "end", "restate"):
-                assert event.value in held and (event.kind != "drop" or len(held) > 1)
+                assert event.value in held
+                assert (event.kind != "drop" or len(held) > 1)
             apply(facts, event)
             peak = max(peak, sum(1 for values in facts.values() if values))
-        assert facts == episode.facts and peak == episode.peak
+        assert facts == episode.facts
+        assert peak == episode.peak
 
 
 def test_questions_are_about_facts_and_empty_ones_are_few() -> None:
@@ -122,7 +126,8 @@ def test_a_raw_log_is_read_perfectly() -> None:
 def test_blurring_keeps_person_and_value(seed: int) -> None:
     rng = random.Random(seed)
     text = blurred(rng, "Anna moved to Paris", words.fillers())
-    assert "Anna" in text.split() and "Paris" in text.split()
+    assert "Anna" in text.split()
+    assert "Paris" in text.split()
     assert not set(words.fillers()) & words.CUES
 
 
@@ -178,7 +183,9 @@ def test_scripted_policies_rank_as_they_should() -> None:
         scores = accuracy(run_sync(play(Scripted(rules.writer_reply(decide)), tasks)))
         means[name] = sum(scores) / len(scores)
     assert means["oracle"] == 1.0
-    assert means["never write"] < 0.2 and means["always add"] < 0.3 and means["demonstrator"] < 0.4
+    assert means["never write"] < 0.2
+    assert means["always add"] < 0.3
+    assert means["demonstrator"] < 0.4
     assert means["demonstrator"] < means["update, never merge"] < means["oracle"]
     assert means["demonstrator"] < means["upsert, never delete"] < means["oracle"]
 

@@ -285,7 +285,7 @@ def label(prediction: str, answers: Sequence[str], category: str = "") -> float:
 
 
 def list_exact(prediction: str, answers: Sequence[str], category: str = "") -> float:
-    """1 iff the words of prediction and answer are equal as multisets: order is free, repetitions and gaps are wrong."""
+    """1 iff prediction and answer have the same words, as multisets: order is free, repetitions and gaps are wrong."""
     return float(any(sorted(prediction.split()) == sorted(answer.split()) for answer in answers))
 
 

@@ -323,7 +323,7 @@ def _print_plan(options: TrainOptions, setting: Preset, conversations: Sequence[
         f"  policy       {options.policy}",
         f"  data         {options.data}: {what}",
         f"  training     {loop.updates} updates of {loop.groups} tasks x {loop.members} rollouts",
-        f"  learning     lr {setting.train.lr:g}, KL {setting.train.kl_coef:g}, LoRA {options.lora or 'no, all weights'}",
+        f"  learning     lr {setting.train.lr:g}, KL {setting.train.kl_coef:g}, LoRA {options.lora or 'none'}",
         f"  lengths      prompt {setting.prompt_tokens}, reply {setting.reply_tokens} tokens",
         f"  agent        {setting.manager if writing else setting.answerer}",
         f"  reward       {reward}{', after minus before' if writing and setting.gain else ''}",
