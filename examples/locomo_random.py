@@ -172,7 +172,11 @@ def serving(model: Path, journal: Journal) -> Iterator[str]:
     finally:
         used = cpu_seconds()
         server.terminate()
-        server.wait(20)
+        try:
+            server.wait(60)
+        except subprocess.TimeoutExpired:  # nobody is served any more
+            server.kill()
+            server.wait()
     before = journal.steps.get("serve", {"wall_s": 0.0, "cpu_s": 0.0})
     wall = round(before["wall_s"] + time.perf_counter() - began, 1)
     cpu = round(before["cpu_s"] + cpu_seconds() - used, 1)
@@ -393,7 +397,7 @@ def main() -> None:
     if not data:
         raise SystemExit("set MNEMON_DATA to the folder that holds LoCoMo (locomo10.json)")
     size, out = Size(), options.out.resolve()
-    everything(Path(data), out, size)
+    everything(Path(data).resolve(), out, size)
     found, target = figures(out, size), options.write or out / "figures"
     requests = found["steps"]["requests"]
     again = requests["until_all_answered"] - found["test"]["lines"]
