@@ -80,6 +80,10 @@ def open_policy(spec: str, *, temperature: float = 0.0, max_tokens: int = 512, *
     from mnemon.policy.local import LocalPolicy  # torch only where a local model is asked for
 
     source, extra = model_source(spec)
+    if extra.get("world") == "tiny":
+        import torch
+
+        torch.set_num_threads(1)  # the tiny model's matrices are too small to share
     options.pop("concurrency", None)
     policy = LocalPolicy.load(source, temperature=temperature, max_tokens=max_tokens, **options)
     return Opened(policy, spec, Path(source) if Path(source).exists() else None, extra)

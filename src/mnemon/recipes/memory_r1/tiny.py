@@ -105,6 +105,7 @@ def cold_start(
     found = newest_checkpoint(folder)
     if there and found is not None and found[1]["step"] == updates:
         return folder  # finished before
+    torch.set_num_threads(1)
     tokenizer = build_tokenizer(words.vocabulary())
     model = build_model(tokenizer, seed=settings.seed)
     rows = cold_rows(role, settings, distill)
@@ -227,7 +228,10 @@ def training_tasks(settings: TinySettings, update: int, attempt: int) -> list[Ta
 
 
 def open_model(source: str) -> tuple[Any, Any]:
-    """The tiny model and tokenizer of a run, a checkpoint or a model directory (float32, CPU)."""
+    """The tiny model and tokenizer of a run, a checkpoint or a model directory (float32, CPU, one thread: its matrices
+    are too small to share, and the number of threads would change the last bits).
+    """
+    torch.set_num_threads(1)
     model, tokenizer = load_model(model_source(source)[0], torch.float32)
     return model, tokenizer
 
