@@ -77,7 +77,11 @@ class Lockstep:
         future: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
         self.waiting.append((policy, request, future))
         self.flush_if_all_wait()
-        return await future
+        try:
+            return await future
+        except asyncio.CancelledError:  # the episode was given up: its request must not hold or fill a batch
+            self.waiting = [entry for entry in self.waiting if entry[2] is not future]
+            raise
 
     def flush_if_all_wait(self) -> None:
         if not self.waiting or len(self.waiting) < self.live:
