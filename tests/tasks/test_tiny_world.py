@@ -74,7 +74,7 @@ def test_an_episode_keeps_its_own_books() -> None:
                 assert event.value not in held
             elif event.kind in ("drop", "end", "restate"):
                 assert event.value in held
-                assert (event.kind != "drop" or len(held) > 1)
+                assert event.kind != "drop" or len(held) > 1
             apply(facts, event)
             peak = max(peak, sum(1 for values in facts.values() if values))
         assert facts == episode.facts
