@@ -194,7 +194,7 @@ def plots(found: dict[str, Any]) -> None:
     axes.set_ylim(0, 100)
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right", frameon=False)
-    axes.set_title("Tiny world: a memory manager learns from answers alone (3 seeds, range shaded)")
+    axes.set_title("A memory manager learns from answers alone (3 seeds, range shaded)", fontsize=11)
     (DOCS / "images").mkdir(exist_ok=True)
     figure.savefig(DOCS / "images" / "algorithms.png", dpi=110)
     plt.close(figure)
