@@ -29,6 +29,31 @@ def data_dir() -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def tiny_cold(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny manager after a very short cold start: some of its calls are valid, so there is something to learn from.
+
+    Name its folder as --policy; other tests share it, so leave it as it is.
+    """
+    torch = pytest.importorskip("torch")
+    from mnemon.recipes.memory_r1.tiny import TinySettings, cold_start
+
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("tiny") / "cold"
+    return cold_start(folder, TinySettings(cold_updates=60, cold_batch=32))
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_cold: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished tiny run of two updates, trained through the command line. Shared: copy it before changing it."""
+    from mnemon.cli import main
+
+    folder = tmp_path_factory.mktemp("tiny") / "run"
+    size = ["--updates", "2", "--groups", "2", "--members", "3"]
+    assert main(["train", "memory-r1", "--policy", str(tiny_cold), "--run", str(folder), *size, "--tensorboard"]) == 0
+    return folder
+
+
 @pytest.fixture(autouse=True)
 def one_torch_thread() -> None:
     """Results of several threads need not be equal bit for bit; torch is only touched where a test imported it."""

@@ -169,6 +169,8 @@ def resume(folder: str | Path, trainer: Trainer, fingerprint: str | None = None)
         MnemonError: it was written with another `fingerprint` (in its `extra`), its content is damaged, or there are
             checkpoints but none is complete: then nothing is silently begun anew.
     """
+    if world()[0] == 0:
+        _sweep(Path(folder))
     found = load_latest(folder)
     if found is None:
         there = sorted(p.name for p in Path(folder).glob("step-*")) if Path(folder).is_dir() else []

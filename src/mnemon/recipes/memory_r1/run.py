@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from mnemon.agent import Agent, State, rollouts
@@ -44,6 +46,9 @@ def start(options: TrainOptions) -> dict[str, Any]:
             f"--policy {options.policy} is an endpoint: it can evaluate and serve, never train. Give a model directory "
             "or hub id; frozen partners (--reader, --writer, --extractor) may be endpoints"
         )
+    random.seed(options.seed)  # what libraries draw (the start of adapters) is the same for the same seed, too
+    np.random.seed(options.seed % 2**32)
+    torch.manual_seed(options.seed)
     return _tiny(options) if options.data is None else _locomo(options)
 
 
