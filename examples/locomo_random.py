@@ -267,7 +267,7 @@ def figures(out: Path, size: Size) -> dict[str, Any]:
     test, bank = (json.loads((out / name / "report.json").read_text(encoding="utf-8")) for name in ("test", "bank"))
     answers = read_jsonl(out / "test" / "answers.jsonl")
     return {
-        "machine": {"cpus": os.cpu_count(), "machine": platform.machine(), **versions()},
+        "machine": {"cpus": os.cpu_count(), **versions(), "platform": platform.machine()},
         "size": asdict(size),
         "steps": Journal(out, {}).steps,
         "training": {run: trained(out / run, out / "model") for run in TRAINED},
@@ -357,10 +357,12 @@ def resume_line(found: Mapping[str, Any]) -> str:
     """How the killed evaluation went on."""
     test, steps = found["test"], found["steps"]
     counts, requests = test["counts"], steps["requests"]
+    wall = steps["killed"]["wall_s"] + steps["rerun"]["wall_s"]
     return (
-        f"{counts['answered']:,} of {counts['asked']:,} questions answered, {counts['failed']} failed. Killed with "
-        f"{steps['killed']['answers']} answers on the disk, then run again: {test['lines']:,} lines in answers.jsonl, "
-        f"{test['distinct']:,} different questions. The server received {requests['until_all_answered']:,} requests, "
+        f"{counts['answered']:,} of {counts['asked']:,} questions answered in {wall:,.0f} s, {counts['failed']} "
+        f"failed. Killed with {steps['killed']['answers']} answers on the disk, then run again: {test['lines']:,} "
+        f"lines in answers.jsonl, {test['distinct']:,} different questions. The server received "
+        f"{requests['until_all_answered']:,} requests, "
         f"{requests['until_all_answered'] - test['lines']} more than there are answers: those under way at the kill "
         f"(at most {found['size']['concurrency']}). A third run sent {requests['in_the_third_run']}."
     )

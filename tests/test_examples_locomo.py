@@ -112,7 +112,8 @@ def test_the_whole_path(
 
     times = {"wall_s": 1.0, "cpu_s": 1.0}
     requests = {"until_all_answered": len(QUESTIONS) + 1, "in_the_third_run": 0, "server_starts": 1}
-    atomic_write_json(out / "steps.json", {"model": times, "killed": {**times, "answers": 2}, "requests": requests})
+    steps = {"killed": {**times, "answers": 2}, "rerun": times, "requests": requests}
+    atomic_write_json(out / "steps.json", steps)
     check(example, example.figures(out, size))
     page = (out / "test" / "report.md").read_text()
     assert "| category | LoCoMo | mem0, Memory-R1 | n |" in page
@@ -147,6 +148,7 @@ def check(example: ModuleType, found: dict[str, Any]) -> None:
     assert test["measures"]["evidence_stored"]["micro"]["mean"] == 1.0
     page = example.markdown(found)
     assert "| category | LoCoMo | mem0, Memory-R1 | n |" in page
+    assert "5 of 5 questions answered in 2 s, 0 failed." in page
     assert "Killed with 2 answers on the disk, then run again: 5 lines" in page
     assert "received 6 requests, 1 more than there are answers" in page
     assert not any(text in page + json.dumps(found) for text in (*SAID, *(q for q, *_ in QUESTIONS)))
