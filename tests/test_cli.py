@@ -464,12 +464,19 @@ def test_talking(mnemon: Any, tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -
     assert "(empty)" in said.out
 
 
+def _hear_interrupts() -> None:
+    """A shell's background jobs, and so their children, ignore SIGINT: the process under test must not."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_says_how_to_go_on(tiny_cold: Path, tmp_path: Path) -> None:
     """A real SIGINT to a real process, in the middle of its training; then the run goes on."""
     run = tmp_path / "run"
     command = [sys.executable, "-m", "mnemon.cli", *map(str, train(tiny_cold, run, "--updates", 500))]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1] / "src")}
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(  # noqa: PLW1509  (the test has one thread)
+        command, env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=_hear_interrupts
+    )
     deadline = time.monotonic() + 100
     while time.monotonic() < deadline and process.poll() is None and len(RunFolder(run).metrics()) < 2:
         time.sleep(0.1)
