@@ -474,8 +474,12 @@ def test_ctrl_c_says_how_to_go_on(tiny_cold: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     command = [sys.executable, "-m", "mnemon.cli", *map(str, train(tiny_cold, run, "--updates", 500))]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1] / "src")}
-    process = subprocess.Popen(  # noqa: PLW1509  (the test has one thread)
-        command, env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=_hear_interrupts
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=_hear_interrupts,  # noqa: PLW1509
     )
     deadline = time.monotonic() + 100
     while time.monotonic() < deadline and process.poll() is None and len(RunFolder(run).metrics()) < 2:
