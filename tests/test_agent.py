@@ -420,3 +420,29 @@ def test_scripted_policies_take_text_or_messages() -> None:
     agent = Agent("writer", shown, TOOLS)
     assert respond(agent, policy).operations[0].entry.source == ("s1",)
     assert policy.calls == 1
+
+
+def test_a_result_says_what_it_changed() -> None:
+    made = calls(ToolCall("add", {"text": "a"}), ToolCall("delete", {"id": "m7"}), ToolCall("delete", {"id": "m1"}))
+    turn = respond(Agent("writer", shown, TOOLS), Replies(made))
+    results = turn.steps[0].results
+    assert [[op.kind for op in result.operations] for result in results] == [["add"], [], ["delete"]]
+    assert turn.operations == results[0].operations + results[2].operations
+    assert turn.given == GIVEN
+
+
+def test_size_is_the_policys_count_else_the_agents() -> None:
+    sizes = []
+
+    def sized(ctx: Ctx, given: Input) -> list[Message]:
+        sizes.append(ctx.size([Message("user", "three words here"), Message("user", "one")]))
+        return [Message("user", given.text)]
+
+    class Counting(Replies):
+        def count_tokens(self, messages: Sequence[Message], tools: Sequence[ToolSchema] = ()) -> int:
+            return 100 * len(messages) + len(tools)
+
+    agent = Agent("writer", sized, TOOLS)
+    respond(agent, Replies("ok"))
+    respond(agent, Counting("ok"))
+    assert sizes == [4, 203]

@@ -132,6 +132,15 @@ def test_a_reader_never_changes_the_state() -> None:
     assert len(meddled.answers[1].turn.operations) == 2
 
 
+def test_a_probes_instruction_is_a_note_apart_from_the_question() -> None:
+    def noted(ctx: Ctx, given: Input) -> list[Message]:
+        return [Message("user", f"{given.text} | {given.note}")]
+
+    probes = (Probe("a", "Rex ?", ("",), meta={"instruction": "one word"}), Probe("b", "Mia ?", ("",)))
+    found = play(replace(TASK, probes=probes), reader=(Agent("reader", noted), Scripted(lambda m, t: m[-1].content)))
+    assert [a.text for a in found.answers] == ["Rex ? | one word", "Mia ? | "]
+
+
 def test_without_a_reader_nothing_is_asked_and_without_stages_all_at_once() -> None:
     found = play(reader=None, before=True)
     assert (found.answers, found.before) == ([], [])

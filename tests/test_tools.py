@@ -59,6 +59,20 @@ def run(call: ToolCall, tools: Mapping[str, Tool] = TOOLS) -> tuple[ToolResult, 
     return run_sync(call_tool(tools, call, ctx)), ctx
 
 
+def as_written(ctx: list[Any], text: Any, id: Any = None) -> str:
+    """Takes anything."""
+    return repr((text, id))
+
+
+def test_an_argument_of_any_type_arrives_as_it_was_written() -> None:
+    free = tool(as_written)
+    assert free.schema.parameters == {"type": "object", "properties": {"text": {}, "id": {}}, "required": ["text"]}
+    for value in ("5", 5, True, None, ["a"], {"b": 1.5}):
+        result, _ = run(ToolCall("as_written", {"text": value}), {"as_written": free})
+        assert result.content == repr((value, None))
+    assert run(ToolCall("as_written", {"id": 1}), {"as_written": free})[0].code == "bad_arguments"
+
+
 def test_schema_comes_from_signature_and_docstring() -> None:
     assert TOOLS["note"].schema.as_openai() == {
         "type": "function",

@@ -33,7 +33,8 @@ class Tool:
 def tool(function: Callable[..., Any], name: str | None = None) -> Tool:
     """Make a tool of a function whose first parameter is the context.
 
-    The first paragraph of the docstring is the description; lines ``arg: text`` after it describe the arguments.
+    The first paragraph of the docstring is the description; lines ``arg: text`` after it describe the arguments. An
+    argument of type Any arrives as it was written: the function checks it, with error codes of its own.
     MnemonError where the signature is none that a call by name can serve.
     """
     hints = get_type_hints(function)
@@ -66,6 +67,8 @@ def tool(function: Callable[..., Any], name: str | None = None) -> Tool:
 
 
 def _json_type(hint: Any, where: str) -> JSON:
+    if hint is Any:
+        return {}
     if hint in _SCALARS:
         return {"type": _SCALARS[hint]}
     origin = get_origin(hint)
@@ -89,6 +92,8 @@ def _json_type(hint: Any, where: str) -> JSON:
 
 def _checked(value: Any, hint: Any) -> Any:
     """The value as the hint's type, or ValueError with what was expected. Numbers written as text are accepted."""
+    if hint is Any:
+        return value
     origin = get_origin(hint)
     if origin in (Union, types.UnionType):
         if value is None and type(None) in get_args(hint):

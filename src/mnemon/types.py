@@ -21,6 +21,10 @@ class MnemonError(Exception):
     """A mistake that a user can mend: the message says what is wrong, where, and what to do."""
 
 
+class TooLong(MnemonError):
+    """A prompt that cannot be made to fit its window. In training it costs its own trajectory only, counted."""
+
+
 class ToolError(Exception):
     """Raised inside a tool: the call had no effect, and the agent is told why.
 
@@ -63,6 +67,8 @@ class ToolResult:
     ok: bool
     content: str
     code: str = ""
+    operations: tuple[Any, ...] = ()
+    """What the call changed in the memory (`mnemon.memory.memory.Operation`); empty where it changed nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +96,15 @@ class Input:
     """One thing an agent is given: a dialogue turn, a chunk, an observation of a game, a question.
 
     `time` is the source's own time text or ISO 8601; `source` names the turns or documents it came from (provenance of
-    what is stored while reading it); `speaker` is who said it, where somebody did.
+    what is stored while reading it); `speaker` is who said it, where somebody did. `note` says how to take the text
+    (the form in which a question is to be answered): the agent reads it, retrieval never sees it.
     """
 
     text: str
     time: str = ""
     source: tuple[str, ...] = ()
     speaker: str = ""
+    note: str = ""
 
 
 # ── policies ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -223,13 +231,17 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What `Agent.respond` returns: the reply, the policy calls made, the memory operations, and events counted."""
+    """What `Agent.respond` returns: the reply, the policy calls made, the memory operations, and events counted.
+
+    `view` are the entries that the prompt showed, `given` is the input that was read.
+    """
 
     reply: str
     steps: tuple[Step, ...]
     operations: tuple[Any, ...] = ()
     events: Mapping[str, int] = field(default_factory=dict)
     view: Any = None
+    given: Input | None = None
 
 
 @dataclass(frozen=True, slots=True)
