@@ -22,7 +22,7 @@ from mnemon.policy.base import EPISODE, BatchPolicy, EpisodeKey, Request, reques
 from mnemon.policy.chat import Chat
 from mnemon.policy.local import LocalPolicy, load_model
 from mnemon.policy.sampler import invert, sample, shared_prefix, uniforms
-from mnemon.types import Completion, Message, MnemonError, Policy
+from mnemon.types import Completion, Message, MnemonError, Policy, TooLong
 
 SHAPE: dict[str, Any] = {
     "hidden_size": 32,
@@ -271,6 +271,21 @@ def test_the_window_bounds_prompt_and_reply(model: Any, hermes: Any) -> None:
         LocalPolicy(model, hermes, window=length).generate([request])
     assert LocalPolicy(model, hermes).window == 256
     assert request_seed(request.key) >= 0
+
+
+def test_a_prompt_that_does_not_fit_fails_its_own_episode_only(model: Any, hermes: Any) -> None:
+    """In lock-step: the other requests of the batch are answered."""
+    policy = LocalPolicy(model, hermes, window=30, max_tokens=4)
+
+    async def ask(text: str) -> Completion | MnemonError:
+        try:
+            return await policy([Message("user", text)])
+        except TooLong as error:
+            return error
+
+    texts = ["hello", "hello " * 40, "hi"]
+    found = run_sync(run_lockstep([ask(text) for text in texts]))
+    assert [type(one) for one in found] == [Completion, TooLong, Completion]
 
 
 def test_the_model_is_given_back_as_it_was(hermes: Any) -> None:

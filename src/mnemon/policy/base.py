@@ -53,11 +53,12 @@ def request_seed(key: tuple[int, int, str, int, int]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One waiting policy call: its sorting key, messages and tools."""
+    """One waiting policy call: its sorting key, messages and tools; `prompt_ids` where they were rendered already."""
 
     key: tuple[int, int, str, int, int]
     messages: tuple[Message, ...]
     tools: tuple[ToolSchema, ...]
+    prompt_ids: tuple[int, ...] = ()
 
 
 class BatchPolicy(Protocol):

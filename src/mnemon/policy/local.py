@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from mnemon.policy.base import EPISODE, LOCKSTEP, Request, request_seed
 from mnemon.policy.chat import Chat
 from mnemon.policy.sampler import Reply, device_of, sample
-from mnemon.types import Completion, Message, MnemonError, ToolSchema
+from mnemon.types import Completion, Message, MnemonError, TooLong, ToolSchema
 
 
 class LocalPolicy:
@@ -83,7 +83,8 @@ class LocalPolicy:
         episode = EPISODE.get()
         self._calls += 1
         key = episode.next() if episode else (self.seed, 0, "", 0, self._calls)
-        request = Request(key, tuple(messages), tuple(tools))
+        request = Request(key, tuple(messages), tuple(tools), tuple(self.chat.render(messages, tools)))
+        self._check_length(request, request.prompt_ids)  # here, so that it fails its own episode and not its batch
         lockstep = LOCKSTEP.get()
         return await lockstep.submit(self, request) if lockstep else self.generate([request])[0]
 
@@ -93,13 +94,9 @@ class LocalPolicy:
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """Answer every request, in their order. Each is sampled with its own generator, seeded from its key."""
-        prompts = [self.chat.render(r.messages, r.tools) for r in requests]
+        prompts = [list(r.prompt_ids) or self.chat.render(r.messages, r.tools) for r in requests]
         for request, prompt in zip(requests, prompts, strict=True):
-            if not 0 < len(prompt) < self.window:
-                raise MnemonError(
-                    f"the prompt of request {request.key} has {len(prompt)} tokens, and the window of {self.window} "
-                    "must hold it and a reply: let the agent truncate its context (limits), or raise `window`."
-                )
+            self._check_length(request, prompt)
         seeds = [request_seed(r.key) for r in requests]
         completions: list[Completion | None] = [None] * len(requests)
         for rows in self._batches(prompts):
@@ -115,6 +112,13 @@ class LocalPolicy:
                     prompt_tokens=len(prompts[i]),
                 )
         return [c for c in completions if c is not None]
+
+    def _check_length(self, request: Request, prompt: Sequence[int]) -> None:
+        if not 0 < len(prompt) < self.window:
+            raise TooLong(
+                f"the prompt of request {request.key} has {len(prompt)} tokens, and the window of {self.window} "
+                "must hold it and a reply: let the agent truncate its context (limits), or raise `window`."
+            )
 
     def sample(self, prompts: Sequence[list[int]], seeds: Sequence[int]) -> list[Reply]:
         """One batch: for each prompt its sampled ids [T] (stop token included) and their log-probabilities [T]."""
