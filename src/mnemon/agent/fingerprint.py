@@ -37,7 +37,8 @@ def agent_fingerprint(agent: Agent) -> str:
     async def render() -> None:
         state = State(Memory.restore(agent.sections, entries, len(entries) + 1, agent.counter))
         unlimited = replace(agent, limits=replace(agent.limits, window=None))
-        for given in (Input("Ana moved to Oslo", "9 May 2023", ("D2:1",), "Ana"), Input("Where is Ana", note="one word")):
+        told, asked = Input("Ana moved to Oslo", "9 May 2023", ("D2:1",), "Ana"), Input("Where is Ana", note="one word")
+        for given in (told, asked):
             await unlimited.respond(state, given, Scripted(record))
 
     run_sync(render())
