@@ -16,11 +16,15 @@ import numpy as np
 import pytest
 import torch
 
+from mnemon.agent import Agent, Ctx, Limits
 from mnemon.cli import main
+from mnemon.policy.base import Scripted, run_sync
+from mnemon.rewards import Reward
 from mnemon.runs import RunFolder
+from mnemon.tasks.script import script
 from mnemon.train.batch import Row
-from mnemon.train.loop import LoopConfig, _check_unscorable, _Group, credit
-from mnemon.types import MnemonError
+from mnemon.train.loop import LoopConfig, Problem, _check_unscorable, _Group, _rollouts_and_scores, credit
+from mnemon.types import Input, Message, MnemonError, Task
 
 SRC = Path(__file__).resolve().parents[2] / "src"
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(SRC)}
@@ -238,6 +242,22 @@ def test_too_many_unscorable_trajectories_stop_the_run() -> None:
     _check_unscorable([group("a", [*rewards, None])], LoopConfig())
     with pytest.raises(MnemonError, match=r"2 of 21 trajectories.*limit 5%.*the judge failed.*resume"):
         _check_unscorable([group("a", [*rewards, None, None])], LoopConfig())
+
+
+def test_a_prompt_that_does_not_fit_costs_its_trajectory_only() -> None:
+    def shown(ctx: Ctx, given: Input) -> list[Message]:
+        return [Message("user", given.text, pinned=True)]
+
+    problem = Problem(
+        writer=Agent("writer", shown, limits=Limits(window=3)),
+        policy=Scripted(lambda messages, tools: "fine"),  # type: ignore[arg-type]
+        tasks=lambda update, attempt: [],
+        rewards=(Reward("one", 1.0, lambda trajectory: 1.0),),
+    )
+    tasks = [Task("short", (script("a b"),)), Task("long", (script("a b", "a b c d"),))]
+    _, marks = run_sync(_rollouts_and_scores(problem, LoopConfig(members=2), 0, tasks))
+    assert [[mark.total for mark in members] for members in marks] == [[1.0, 1.0], [None, None]]
+    assert all("need 4 tokens, the window is 3" in mark.error for mark in marks[1])
 
 
 @pytest.mark.parametrize(

@@ -18,11 +18,11 @@ from mnemon.types import (
     Completion,
     Input,
     Message,
-    MnemonError,
     Policy,
     Step,
     ToolCall,
     ToolError,
+    TooLong,
     ToolResult,
     ToolSchema,
     Turn,
@@ -232,7 +232,7 @@ class Agent:
         """Drop the oldest unpinned message until the prompt fits the window; each drop is counted.
 
         A reply's calls and their results leave together (no endpoint takes a result without its call). System messages
-        and the input that was just read never leave: MnemonError when the rest alone is too long.
+        and the input that was just read never leave: TooLong when the rest alone exceeds the window.
         """
         if self.limits.window is None:
             return
@@ -243,7 +243,7 @@ class Agent:
                 if not message.pinned and message.role != "system" and i != newest:
                     break
             else:
-                raise MnemonError(
+                raise TooLong(
                     f"{self.role}: the pinned messages and the newest input alone need {size} tokens, the window is "
                     f"{self.limits.window}: raise limits.window or shorten the prompt"
                 )

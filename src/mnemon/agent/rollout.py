@@ -153,7 +153,8 @@ async def rollouts(
     """Groups of trajectories, [len(tasks)][members], played concurrently in lock-step and reproducible for a seed.
 
     start(task) is the state that each member of a group begins from (default: the writer's empty one). An exception of
-    a type in `tolerate` (an endpoint that failed after its retries) costs its trajectory only: its `error` says why.
+    a type in `tolerate` (an endpoint that failed after its retries, a prompt that does not fit) costs its trajectory
+    only: its `error` says why.
     """
 
     async def one(task: Task, member: int) -> Trajectory:

@@ -26,7 +26,10 @@ from mnemon.train.batch import Row, place_gae, place_steps, place_trajectory, ro
 from mnemon.train.progress import Progress
 from mnemon.train.ranks import gather, world
 from mnemon.train.trainer import Trainer
-from mnemon.types import MnemonError, Policy, Task, Trajectory, Unscorable
+from mnemon.types import MnemonError, Policy, Task, TooLong, Trajectory, Unscorable
+
+LOST = (EndpointError, Unscorable, TooLong)
+"""What costs one trajectory, counted, and not the run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +228,7 @@ async def _rollouts_and_scores(
         update=update,
         start=problem.start,
         before=problem.before,
-        tolerate=(EndpointError, Unscorable),
+        tolerate=LOST,
     )
     flat = await run_lockstep([score(t, problem.rewards) for members in played for t in members])
     n = config.members
@@ -262,7 +265,7 @@ def _check_unscorable(groups: Sequence[_Group], config: LoopConfig) -> None:
     if errors and len(errors) > config.max_unscorable * total:
         raise MnemonError(
             f"{len(errors)} of {total} trajectories could not be scored (limit {config.max_unscorable:.0%}); the first "
-            f"said: {errors[0]}. Check the endpoint or judge, then resume the run."
+            f"said: {errors[0]}. Check the endpoint, judge or prompt length, then resume the run."
         )
 
 
