@@ -19,6 +19,8 @@ from mnemon.types import MnemonError, ToolError
 Counter = Callable[[str], int]
 _PIECE = re.compile(rf"\s*(?:[{UNSPACED}]|[^\s{UNSPACED}]+)")
 """A word with the space before it, or one character of a script that is written without spaces."""
+CUT = " [cut]"
+"""Ends a text that was cut in a section whose overflow is "mark"."""
 
 
 def count_words(text: str) -> int:
@@ -33,7 +35,8 @@ class Section:
     kind: ``"list"`` holds many entries; ``"text"`` holds at most one (a profile, a core memory).
     max_entries, max_tokens: capacity (None: unbounded); tokens are summed over the section by the memory's counter.
     overflow: ``"refuse"`` makes a change that would exceed `max_tokens` fail; ``"cut"`` keeps the first whole words
-        that fit (single characters of Chinese, Japanese …).
+        that fit (single characters of Chinese, Japanese …); ``"mark"`` does so and ends the text with `CUT`, which
+        counts too.
     A full list always refuses an add: silently dropping the oldest entry would hide bad management.
     """
 
@@ -41,7 +44,7 @@ class Section:
     kind: Literal["list", "text"] = "list"
     max_entries: int | None = None
     max_tokens: int | None = None
-    overflow: Literal["refuse", "cut"] = "refuse"
+    overflow: Literal["refuse", "cut", "mark"] = "refuse"
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,14 +352,15 @@ class Memory:
             raise ToolError(
                 "too_long", f"{spec.name} holds {spec.max_tokens} tokens; this needs {size}, room is {room}."
             )
+        mark = CUT if spec.overflow == "mark" else ""
         ends = [piece.end() for piece in _PIECE.finditer(text)]
         low, high = 0, len(ends)
         while low < high:  # the longest prefix of whole words that fits
             middle = (low + high + 1) // 2
-            low, high = (middle, high) if self.counter(text[: ends[middle - 1]]) <= room else (low, middle - 1)
+            low, high = (middle, high) if self.counter(text[: ends[middle - 1]] + mark) <= room else (low, middle - 1)
         if not low:
             raise ToolError("too_long", f"{spec.name} is full ({spec.max_tokens} tokens): shorten or delete first.")
-        text = text[: ends[low - 1]]
+        text = text[: ends[low - 1]] + mark
         return text, self.counter(text)
 
     def _index(self, retriever: Retriever) -> Index:
