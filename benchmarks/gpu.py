@@ -9,7 +9,8 @@ Writes benchmarks/gpu.json (--out). Without CUDA the shapes are not run, and the
 Rollout is `LocalPolicy.generate` on `rows` different prompts, every reply `reply` tokens long. Update is one
 `Trainer.step` (one pass, clipped surrogate, AdamW) on the rows that were sampled. A trainer keeps the weights that it
 trains in float32 and computes under bfloat16 autocast, so sampling is measured twice: with the weights in bfloat16 (a
-frozen partner, evaluation, service), and with the trainer's. Wall-clock seconds, median after one warm-up.
+frozen partner, evaluation, service), and with the trainer's, under its autocast. Wall-clock
+seconds, median after one warm-up.
 
 Model FLOPs, with N the weights in matrix products (without the embedding table and the output layer), L layers, H heads
 of width D, hidden size d, V words; a context of T tokens, of which n were sampled:
@@ -175,7 +176,7 @@ def measure(shape: str, options: argparse.Namespace, device: torch.device) -> di
     )
     took, _ = seconds(lambda: trainer.step(rows), options.runs, device)
     found["update"] = figures(tokens, forward + backward, took, peak, peak_memory(device))
-    policy.model = trainer.model
+    policy.model, policy.autocast = trainer.model, torch.bfloat16 if trainer.autocast else None
     took, _ = seconds(lambda: policy.generate(asked), options.runs, device)
     found["rollout_in_training"] = figures(tokens, forward, took, peak, peak_memory(device))
     return {"weights": weights, "dtype": str(dtype), "peak_flops": peak, "peak_source": source, **found}

@@ -6,6 +6,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from transformers import (
@@ -110,6 +111,44 @@ def test_logprobs_are_the_teacher_forced_ones(policy: LocalPolicy, temperature: 
         assert len(ids) == len(logprobs) > 0
         forced = policy.logprobs(prompt, ids)
         assert max(abs(a - b) for a, b in zip(forced, logprobs, strict=True)) < 1e-4
+
+
+@pytest.mark.parametrize("kind", ["qwen3", "llama", "sliding"])
+def test_autocast_samples_as_a_trainer_under_autocast_computes(
+    kind: str, hermes: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights in float32, products in bfloat16: nearer to teacher forcing under autocast than float32 samples are."""
+    from mnemon.train.batch import Row
+    from mnemon.train.trainer import TrainConfig, Trainer
+
+    kept: set[torch.dtype] = set()
+    plain = sampler._Buffer.update
+
+    def update(buffer: Any, *states: Any, **rest: Any) -> Any:
+        keys, values = plain(buffer, *states, **rest)
+        kept.update((keys.dtype, values.dtype))
+        return keys, values
+
+    monkeypatch.setattr(sampler._Buffer, "update", update)
+    model, batch = build(kind), prompts(20)
+    trainer = Trainer(model, TrainConfig(precision="bfloat16"))
+
+    def apart(policy: LocalPolicy) -> float:
+        rows = []
+        for i, (prompt, (ids, logprobs)) in enumerate(zip(batch, policy.sample(batch, list(range(20))), strict=True)):
+            mask = np.array([0] * len(prompt) + [1] * len(ids), dtype=np.uint8)
+            old = np.array([0.0] * len(prompt) + logprobs, dtype=np.float32)
+            rows.append(Row(f"t{i}", f"t{i}#0", np.array(prompt + ids), mask, old))
+        return float(
+            np.concatenate(
+                [np.abs(a - row.old_logprobs)[row.sampled] for a, row in zip(trainer.logprobs(rows), rows, strict=True)]
+            ).mean()
+        )
+
+    same = apart(LocalPolicy(model, hermes, max_tokens=12, autocast=torch.bfloat16))
+    assert kept == ({torch.bfloat16} if kind != "sliding" else set())
+    assert same < 0.6 * apart(LocalPolicy(model, hermes, max_tokens=12))
+    assert not torch.is_autocast_enabled("cpu")
 
 
 @pytest.mark.parametrize("shared", [0, 2])

@@ -18,12 +18,27 @@ import torch
 
 from mnemon.agent import Agent, Ctx, Limits
 from mnemon.cli import main
-from mnemon.policy.base import Scripted, run_sync
+from mnemon.policy.base import EPISODE, Scripted, run_sync
+from mnemon.policy.local import LocalPolicy
+from mnemon.recipes.memory_r1 import tiny
+from mnemon.recipes.tiny_data import start_state
 from mnemon.rewards import Reward
 from mnemon.runs import RunFolder
 from mnemon.tasks.script import script
 from mnemon.train.batch import Row
-from mnemon.train.loop import LoopConfig, Problem, _check_unscorable, _Group, _rollouts_and_scores, credit
+from mnemon.train.config import TrainConfig
+from mnemon.train.loop import (
+    LoopConfig,
+    Problem,
+    _check_logprobs,
+    _check_unscorable,
+    _collect,
+    _Group,
+    _rollouts_and_scores,
+    credit,
+    train,
+)
+from mnemon.train.trainer import Trainer
 from mnemon.types import Input, Message, MnemonError, Task
 
 SRC = Path(__file__).resolve().parents[2] / "src"
@@ -229,6 +244,14 @@ def test_steps_are_compared_with_the_same_step_of_the_others() -> None:
     assert credit([group("a", [0.25, 0.25], same, (1, 2))], None, PLAIN) == []  # type: ignore[arg-type]
 
 
+def test_a_member_whose_role_was_never_asked_has_no_rows() -> None:
+    """Nothing was worth extracting: no policy call, no row, but a place in the statistics of the steps it has."""
+    steps: list[list[float] | None] = [[1.0], [0.0], []]
+    given = group("a", [0.0, 0.0, 0.0], steps)
+    given.rows[2] = []
+    assert placed(credit([given], None, PLAIN)) == {"a#0": [0, 0.5, 0.5], "a#1": [0, -0.5, -0.5]}  # type: ignore[arg-type]
+
+
 def test_ppo_trains_on_every_scored_trajectory() -> None:
     """λ = γ = 1: the advantage of a token is the terminal reward minus its value."""
     trainer: Any = SimpleNamespace(values=lambda rows: [np.full(len(row), 0.25, dtype=np.float32) for row in rows])
@@ -260,9 +283,75 @@ def test_a_prompt_that_does_not_fit_costs_its_trajectory_only() -> None:
     assert all("need 4 tokens, the window is 3" in mark.error for mark in marks[1])
 
 
+def test_resampling_plays_no_task_twice_in_an_update() -> None:
+    """The same task would get the same seeds, hence the same replies and trajectory ids."""
+    played: list[tuple[int, str]] = []
+
+    def tasks(update: int, attempt: int) -> list[Task]:
+        return [Task(name, (script("a"),)) for name in (("x", "y", "y"), ("y", "z"), ("x", "z"))[attempt]]
+
+    def shown(ctx: Ctx, given: Input) -> None:
+        key = EPISODE.get()
+        assert key is not None
+        played.append((key.member, key.task))
+
+    problem = Problem(
+        writer=Agent("writer", shown),
+        policy=Scripted(lambda messages, tools: ""),  # type: ignore[arg-type]
+        tasks=tasks,
+        rewards=(Reward("same", 1.0, lambda trajectory: 1.0),),
+    )
+    groups, _ = _collect(problem, LoopConfig(groups=3, members=2, constant="resample"), 0)
+    assert len(groups) == 3
+    assert sorted(played) == [(member, task) for member in (0, 1) for task in "xyz"]
+
+
+@pytest.mark.parametrize(("autocast", "off", "fits"), [(False, 0.01, True), (False, 0.03, False), (True, 0.03, True)])
+def test_the_samplers_logprobs_are_compared_with_the_trainers(autocast: bool, off: float, fits: bool) -> None:
+    rows = [made("a#0"), made("a#1")]
+    trainer: Any = SimpleNamespace(
+        autocast=autocast, logprobs=lambda rows: [np.array([0, off, -off], dtype=np.float32) for _ in rows]
+    )
+    if fits:
+        _check_logprobs(trainer, rows)
+    else:
+        with pytest.raises(MnemonError, match=r"differ from the trainer's by 0\.030 \(limit 0\.02\)"):
+            _check_logprobs(trainer, rows)
+
+
+def test_a_policy_samples_as_its_trainer_computes(tiny_cold: Path, tmp_path: Path) -> None:
+    """Under bfloat16 autocast, also where the weights are kept in float32; a sharded model cannot be sampled."""
+    model, tokenizer = tiny.open_model(str(tiny_cold))
+    policy = LocalPolicy(model, tokenizer, max_tokens=24)
+    problem = Problem(
+        writer=tiny.tiny_manager(),
+        policy=policy,
+        tasks=lambda update, attempt: tiny.training_tasks(tiny.TinySettings(length=2), update, attempt)[:2],
+        rewards=(Reward("length", 1.0, lambda t: float(len(t.steps[0].completion.token_ids))),),
+        start=start_state,
+    )
+    config = LoopConfig(updates=1, groups=2, members=4)
+    with RunFolder(tmp_path / "run").start({}, seed=0) as run:
+        with pytest.raises(MnemonError, match="sample from whole ones"):
+            train(problem, SimpleNamespace(config=TrainConfig(fsdp=True)), config, run, tokenizer)  # type: ignore[arg-type]
+        train(problem, Trainer(model, TrainConfig(precision="bfloat16")), config, run, tokenizer)
+        assert policy.autocast is torch.bfloat16
+        figures = run.metrics()[0]["trainer"]
+    assert abs(figures["ratio"] - 1) < 0.01
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
-    [({"updates": 0}, "updates must be at least 1, got 0"), ({"members": 1}, "at least 2, or use algo='ppo'")],
+    [
+        ({"updates": 0}, "updates must be at least 1, got 0"),
+        ({"members": 1}, "at least 2, or use algo='ppo'"),
+        ({"algo": "dapo"}, r"algo must be one of \('grpo', 'ppo'\), got 'dapo'"),
+        ({"constant": "drop"}, "constant must be one of"),
+        ({"ddof": 2}, "ddof must be one of"),
+        ({"lam": 1.5}, "lam must be between 0 and 1, got 1.5"),
+        ({"resample_rounds": -1}, "at least 0"),
+    ],
 )
 def test_settings_that_make_no_sense(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(MnemonError, match=said):

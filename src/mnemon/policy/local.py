@@ -27,8 +27,9 @@ class LocalPolicy:
 
     `model` is a causal language model (a PEFT model too), moved to `device` and `dtype` when given. `window` bounds
     prompt + reply in tokens (default: the model's position limit); `max_tokens` bounds the reply; `batch` bounds the
-    rows generated together. `policy_version` is stamped on completions: whoever changes the weights counts it up.
-    `seed` is used for calls outside any episode.
+    rows generated together. `autocast` computes in this precision whatever the weights are kept in: a policy whose
+    model is trained must sample as its trainer computes. `policy_version` is stamped on completions: whoever changes
+    the weights counts it up. `seed` is used for calls outside any episode.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class LocalPolicy:
         batch: int = 256,
         device: str | torch.device | None = None,
         dtype: torch.dtype | None = None,
+        autocast: torch.dtype | None = None,
         seed: int = 0,
     ) -> None:
         if temperature < 0 or max_tokens < 1 or batch < 1:
@@ -55,6 +57,7 @@ class LocalPolicy:
         eos = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
         self.chat.stop_ids |= set(eos if isinstance(eos, (list, tuple)) else [] if eos is None else [eos])
         self.temperature, self.max_tokens, self.batch, self.seed = temperature, max_tokens, batch, seed
+        self.autocast = autocast
         config = model.config.get_text_config()
         self.window = window or int(getattr(config, "max_position_embeddings", 0)) or 1 << 30
         self.policy_version = 0
@@ -134,10 +137,7 @@ class LocalPolicy:
             )
 
     def logprobs(self, prompt_ids: Sequence[int], token_ids: Sequence[int]) -> list[float]:
-        """Teacher-forced log-probabilities [T] of a reply at this policy's temperature, without any cache.
-
-        They must equal the sampler's: the check that a run starts with.
-        """
+        """Teacher-forced log-probabilities [T] of a reply at this policy's temperature, without any cache."""
         device = device_of(self.model)
         with self._evaluating():
             ids = torch.tensor([[*prompt_ids, *token_ids]], device=device)
@@ -148,10 +148,10 @@ class LocalPolicy:
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
         """Evaluation mode, without gradients; the model is given back as it was (a trainer may share it)."""
-        training = self.model.training
+        training, device = self.model.training, device_of(self.model).type
         self.model.eval()
         try:
-            with torch.no_grad():
+            with torch.no_grad(), torch.autocast(device, self.autocast, enabled=self.autocast is not None):
                 yield
         finally:
             self.model.train(training)

@@ -54,10 +54,16 @@ class _Buffer(CacheLayerMixin):
         self.window = slice(None)
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        # zeros: columns of padding are never written, and 0 x NaN would be NaN
-        self.keys = key_states.new_zeros((self.rows, key_states.shape[1], self.capacity, key_states.shape[3]))
-        self.values = value_states.new_zeros((self.rows, value_states.shape[1], self.capacity, value_states.shape[3]))
+        self.keys, self.values = self._room(key_states), self._room(value_states)
         self.is_initialized = True
+
+    def _room(self, states: Tensor) -> Tensor:
+        """Zeros, because columns of padding are never written, and 0 x NaN would be NaN; in the precision in which
+        attention reads them, so that autocast does not cast the whole cache at every token.
+        """
+        kind = states.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else states.dtype
+        return states.new_zeros((self.rows, states.shape[1], self.capacity, states.shape[3]), dtype=dtype)
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         if not self.is_initialized:
