@@ -51,9 +51,9 @@ def answered(
     return Answer(Probe("q", "?", (gold,), evidence=evidence, scorers=scorers), text, Turn(text, ()))
 
 
-def step(*codes: str, role: str = "writer", source: tuple[str, ...] = ()) -> Step:
+def step(*codes: str, role: str = "writer", source: tuple[str, ...] = (), turn: int = 0) -> Step:
     results = tuple(ToolResult(ToolCall("add"), not code, "", code) for code in codes)
-    return Step(role, (), (), Completion(Message("assistant", "")), results, source=source)
+    return Step(role, (), (), Completion(Message("assistant", "")), results, turn=turn, source=source)
 
 
 def trajectory(**fields: Any) -> Trajectory:
@@ -168,9 +168,20 @@ def test_invalid_counts_refusals_for_form_and_replies_without_a_call() -> None:
 
 
 def test_invalid_steps_are_paid_alone() -> None:
-    steps = [step(""), step("full"), step("unknown_id", ""), step(), step(role="extractor"), step("", "full")]
+    replies = [("",), ("full",), ("unknown_id", ""), (), ("", "full")]
+    steps = [step(*codes, turn=turn) for turn, codes in enumerate(replies)]
+    steps.insert(4, step(role="extractor", turn=4))
     found = scored(trajectory(steps=steps), invalid_steps(weight=-0.5))
     assert found == Scored({"invalid": 2.0}, 0.0, [0.0, 0.0, -0.5, -0.5, 0.0])
+
+
+def test_a_text_that_ends_an_input_is_no_mistake_and_idling_may_be_none() -> None:
+    steps = [step(""), step(), step(turn=1), step("bad_arguments", turn=2), step(turn=2)]
+    found = trajectory(steps=steps, events={"no_call": 1, "refused:bad_arguments": 1})
+    assert scored(found, invalid_steps()).steps == pytest.approx([0, 0, -0.1, -0.1, 0])
+    assert scored(found, invalid_steps(idle=True)).steps == pytest.approx([0, 0, 0, -0.1, 0])
+    assert (invalid_calls(found), invalid_calls(found, idle=True)) == (2, 1)
+    assert scored(found, invalid(idle=True)).total == pytest.approx(-0.1)
 
 
 # ── per step ─────────────────────────────────────────────────────────────────────────────────────────────────────────

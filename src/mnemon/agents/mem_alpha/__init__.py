@@ -8,6 +8,7 @@ with its instructions), events are shown in the order of their time (paper: in t
 """
 
 from mnemon.agents.mem_alpha.agents import NEWEST, reader, reply_limit, writer
+from mnemon.agents.mem_alpha.judge import Edit, judge, judge_prompt
 from mnemon.agents.mem_alpha.sections import CORE, EPISODIC, FLAT, NAMES, SEMANTIC, chronological, layout, moment
 from mnemon.agents.mem_alpha.tools import tools
 
@@ -18,7 +19,10 @@ __all__ = [
     "NAMES",
     "NEWEST",
     "SEMANTIC",
+    "Edit",
     "chronological",
+    "judge",
+    "judge_prompt",
     "layout",
     "moment",
     "reader",

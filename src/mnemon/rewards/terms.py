@@ -1,4 +1,4 @@
-"""Rewards: each term beside its definition. A recipe is a tuple of `Reward`s; every term is logged under its name.
+"""What a reward is, and the terms that every recipe may use.
 
     R(trajectory) = Σ_terms weight · score
 
@@ -101,17 +101,18 @@ HARMLESS = frozenset({"full"})
 """Refusals that no form could have avoided: the answers pay for them. An update that changes nothing is none."""
 
 
-def invalid_calls(trajectory: Trajectory) -> int:
-    """Replies without a call, and calls refused for their form (unparsable, unknown id or tool, bad arguments …)."""
+def invalid_calls(trajectory: Trajectory, idle: bool = False) -> int:
+    """Inputs answered without any call (no mistake where `idle`), and calls refused for their form (unparsable, unknown
+    id or tool, bad arguments …)."""
     refused = sum(
         n for event, n in trajectory.events.items() if event.startswith("refused:") and event[8:] not in HARMLESS
     )
-    return refused + trajectory.events.get("no_call", 0)
+    return refused + (0 if idle else trajectory.events.get("no_call", 0))
 
 
-def invalid(weight: float = -0.1) -> Reward:
-    """weight · (number of invalid calls): a gate on form that cannot be farmed."""
-    return Reward("invalid", weight, lambda trajectory: float(invalid_calls(trajectory)))
+def invalid(weight: float = -0.1, idle: bool = False) -> Reward:
+    """weight · (number of invalid calls): a gate on form that cannot be farmed. idle: doing nothing is allowed."""
+    return Reward("invalid", weight, lambda trajectory: float(invalid_calls(trajectory, idle)))
 
 
 # ── terms per step ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -139,12 +140,22 @@ def linked_answers(metric: str | None = None, role: str = "writer", weight: floa
     return Reward("linked_answers", weight, per_step)
 
 
-def invalid_steps(role: str = "writer", weight: float = -0.1) -> Reward:
-    """Per policy call: 1 for a reply without a call or with a call refused for its form, paid by that reply alone."""
+def invalid_steps(role: str = "writer", weight: float = -0.1, idle: bool = False) -> Reward:
+    """Per policy call: 1 for a reply without a call or with a call refused for its form, paid by that reply alone.
+
+    A text that ends an input after earlier calls is no mistake, nor is, where `idle`, an input answered without any.
+    """
 
     def per_step(trajectory: Trajectory) -> list[float]:
-        steps = [step for step in trajectory.steps if step.role == role]
-        bad = [not step.results or any(not r.ok and r.code not in HARMLESS for r in step.results) for step in steps]
-        return [float(b) for b in bad]
+        values, called = [], set()
+        for step in trajectory.steps:
+            if step.role != role:
+                continue
+            place = (step.stage, step.turn)
+            silent = not step.results and not idle and place not in called
+            if step.results:
+                called.add(place)
+            values.append(float(silent or any(not r.ok and r.code not in HARMLESS for r in step.results)))
+        return values
 
     return Reward("invalid", weight, per_step)
