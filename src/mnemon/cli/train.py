@@ -100,7 +100,7 @@ def memory_r1(
     ] = None,
     train_questions: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="At most this many training questions (tiny writer: tasks)."),
+        typer.Option(min=1, metavar="N", help="At most this many training questions (writer: tasks)."),
     ] = None,
     max_prompt: Annotated[int | None, typer.Option(min=1, metavar="N", help="With --data: most prompt tokens.")] = None,
     max_reply: Annotated[

@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
-from mnemon.agent import Agent, Reader, State, agent_fingerprint, ask_probes, rollouts
+from mnemon.agent import Agent, Reader, State, agent_fingerprint, rollouts
 from mnemon.agents.memory_r1 import answerer, manager
 from mnemon.memory.memory import Memory
 from mnemon.policy.local import LocalPolicy
@@ -22,8 +22,8 @@ from mnemon.recipes.memory_r1.presets import Preset
 from mnemon.rewards import Reward, answers, gain, invalid, mean_score
 from mnemon.tasks import locomo
 from mnemon.tasks.script import Script
-from mnemon.train.loop import LoopConfig, Problem
-from mnemon.types import Input, MnemonError, Policy, Stage, Task
+from mnemon.train.loop import LOST, LoopConfig, Problem
+from mnemon.types import Input, MnemonError, Policy, Stage, Task, Trajectory
 
 Construction = Literal["bandit", "replay"]
 
@@ -95,10 +95,14 @@ def rewards_of(preset: Preset, role: str) -> tuple[Reward, ...]:
 
 
 def in_turn(tasks: Sequence[Task], config: LoopConfig) -> Callable[[int, int], list[Task]]:
-    """Tasks of an update: a seeded shuffle of all, walked through; re-sampling goes on from there."""
+    """Tasks of an update: a seeded shuffle of all, walked through, then the next shuffle.
+
+    Where constant groups are replaced, every update has room for all attempts, so that resuming needs no state.
+    """
+    attempts = 1 + (config.resample_rounds if config.constant == "resample" and config.algo == "grpo" else 0)
 
     def pick(update: int, attempt: int) -> list[Task]:
-        first = (update * (1 + config.resample_rounds) + attempt) * config.groups
+        first = (update * attempts + attempt) * config.groups
         chosen: dict[str, Task] = {}
         for position in range(first, first + config.groups):
             lap, at = divmod(position, len(tasks))
@@ -111,6 +115,33 @@ def in_turn(tasks: Sequence[Task], config: LoopConfig) -> Callable[[int, int], l
     return pick
 
 
+def measured(played: Sequence[Sequence[Trajectory]], before: bool = False) -> dict[str, float]:
+    """Mean score of an evaluation's answers; trajectories that were lost are left out, and counted where there are any.
+
+    MnemonError where all were lost: then there is nothing to go by.
+    """
+    every = [trajectory for group in played for trajectory in group]
+    kept = [trajectory for trajectory in every if not trajectory.error]
+    if not kept:
+        raise MnemonError(f"none of {len(every)} validation tasks could be played; the first said: {every[0].error}")
+    found = {"validation": sum(mean_score(t.answers) for t in kept) / len(kept)}
+    if before:
+        found["validation_before"] = sum(mean_score(t.before) for t in kept) / len(kept)
+    return found | ({"validation_lost": float(len(every) - len(kept))} if len(kept) < len(every) else {})
+
+
+def _greedy(policy: LocalPolicy) -> LocalPolicy:
+    """The same model and settings without sampling."""
+    return LocalPolicy(
+        policy.model,
+        policy.tokenizer,
+        chat=policy.chat,
+        temperature=0.0,
+        max_tokens=policy.max_tokens,
+        autocast=policy.autocast,
+    )
+
+
 def writer_problem(
     conversations: Sequence[locomo.Conversation],
     validation: Sequence[locomo.Conversation],
@@ -121,9 +152,10 @@ def writer_problem(
     construction: Construction = "bandit",
     helpers: Mapping[str, Policy] | None = None,
     agent_settings: Mapping[str, Any] | None = None,
+    train_tasks: int | None = None,
     validation_tasks: int = 16,
 ) -> Problem:
-    """The manager's training problem, the answerer frozen."""
+    """The manager's training problem, the answerer frozen; on the first `train_tasks` tasks (None: all)."""
     settings = {**preset.manager, "window": preset.prompt_tokens, **(agent_settings or {})}
     agent = manager(**settings)
     tasks, before = manager_tasks(conversations, preset, construction)
@@ -137,21 +169,19 @@ def writer_problem(
             banks[task.id] = raw_bank(agent, {**before, **held_before}[task.id])
         return banks[task.id]
 
-    greedy = LocalPolicy(
-        policy.model, policy.tokenizer, chat=policy.chat, temperature=0.0, max_tokens=policy.max_tokens
-    )
+    greedy = _greedy(policy)
 
     async def evaluate() -> Mapping[str, float]:
         chosen = held[:validation_tasks]
-        groups = await rollouts(agent, chosen, greedy, reader=reader, helpers=helpers, start=start, before=True)
-        after = [mean_score(t.answers) for g in groups for t in g]
-        prior = [mean_score(t.before) for g in groups for t in g]
-        return {"validation": sum(after) / len(after), "validation_before": sum(prior) / len(prior)}
+        played = await rollouts(
+            agent, chosen, greedy, reader=reader, helpers=helpers, start=start, before=True, tolerate=LOST
+        )
+        return measured(played, before=True)
 
     return Problem(
         writer=agent,
         policy=policy,
-        tasks=in_turn(tasks, preset.loop),
+        tasks=in_turn(tasks[:train_tasks], preset.loop),
         rewards=rewards_of(preset, "writer"),
         reader=reader[0],
         partner=reader[1],
@@ -172,9 +202,12 @@ def reader_problem(
     banks: Mapping[str, Memory],
     *,
     agent_settings: Mapping[str, Any] | None = None,
+    train_questions: int | None = None,
     validation_questions: int = 32,
 ) -> Problem:
-    """The answerer's training problem on banks that a manager built (conversation id → memory)."""
+    """The answerer's training problem on banks that a manager built (conversation id → memory); on the first
+    `train_questions` questions (None: all).
+    """
     settings = {**preset.answerer, "window": preset.prompt_tokens, **(agent_settings or {})}
     agent = answerer(**settings)
     tasks = answer_tasks(conversations, preset)
@@ -184,21 +217,18 @@ def reader_problem(
         raise MnemonError(
             f"no bank was built for {', '.join(sorted(missing))}: build the banks of all conversations first"
         )
-    greedy = LocalPolicy(
-        policy.model, policy.tokenizer, chat=policy.chat, temperature=0.0, max_tokens=policy.max_tokens
-    )
+    greedy = _greedy(policy)
 
     def start(task: Task) -> State:
         return State(banks[task.meta["conversation"]])
 
     async def evaluate() -> Mapping[str, float]:
-        answered = [(await ask_probes((agent, greedy), start(task), task.probes)) for task in held]
-        return {"validation": sum(mean_score(a) for a in answered) / len(answered)}
+        return measured(await rollouts(agent, held, greedy, reader=(agent, greedy), start=start, tolerate=LOST))
 
     return Problem(
         writer=agent,
         policy=policy,
-        tasks=in_turn(tasks, preset.loop),
+        tasks=in_turn(tasks[:train_questions], preset.loop),
         rewards=rewards_of(preset, "reader"),
         role="reader",
         reader=agent,

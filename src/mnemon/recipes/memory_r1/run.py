@@ -8,6 +8,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,10 @@ from mnemon.train.trainer import Trainer
 from mnemon.types import Message, MnemonError, Policy, ToolSchema
 
 MAY_CHANGE = ("loop.updates", "loop.eval_every", "loop.checkpoint_every", "loop.sample_every", "loop.keep_last")
+PATIENCE = timedelta(hours=12)
+"""How long a process waits for the others: the first one evaluates and writes checkpoints alone, and uneven rollouts
+take uneven time. A process that dies ends the others at once, by torchrun.
+"""
 
 
 def start(options: TrainOptions) -> dict[str, Any]:
@@ -55,9 +60,9 @@ def start(options: TrainOptions) -> dict[str, Any]:
 def _join_processes() -> None:
     """Under torchrun: join the group (gloo on CPU, nccl on GPU)."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.distributed.is_initialized():
-        torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
 
 
 @contextmanager
@@ -84,8 +89,6 @@ def _loop(base: LoopConfig, options: TrainOptions) -> LoopConfig:
     for name in ("updates", "groups", "members", "constant"):
         if getattr(options, name) is not None:
             changes[name] = getattr(options, name)
-    if options.algo == "ppo" and options.members is None:
-        changes["members"] = base.members
     return replace(base, **changes)
 
 
@@ -129,11 +132,13 @@ def _tiny(options: TrainOptions) -> dict[str, Any]:
 
 
 def _settings(options: TrainOptions, settings: tiny.TinySettings) -> dict[str, Any]:
+    """What a run is started with and resumed with: the settings of the role that is trained."""
+    reading = options.role == "reader"
     names = ("policy", "writer", "reader", "distill")
     return {name: getattr(options, name) for name in names} | {
-        "loop": dataclasses.asdict(settings.loop),
-        "train": dataclasses.asdict(settings.rl),
-        "cold_updates": settings.cold_updates,
+        "loop": dataclasses.asdict(settings.reader_loop if reading else settings.loop),
+        "train": dataclasses.asdict(settings.reader_rl if reading else settings.rl),
+        "cold_updates": settings.reader_cold_updates if reading else settings.cold_updates,
         "train_tasks": settings.train_tasks,
     }
 
@@ -204,31 +209,33 @@ def _locomo(options: TrainOptions) -> dict[str, Any]:
     if options.dry_run:
         _print_plan(options, setting, conversations)
         return {}
-    source = model_source(options.policy)[0]
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    model, tokenizer = load_model(source, dtype)
-    trainer = Trainer(model.to(device), setting.train, critic="copy" if options.algo == "ppo" else None)
-    policy = LocalPolicy(
-        trainer.model,
-        tokenizer,
-        temperature=setting.train.temperature,
-        max_tokens=setting.reply_tokens,
-        seed=options.seed,
-    )
     described = {
         "recipe": "memory-r1",
         "world": "locomo",
         "data": str(options.data),
         **{
             n: getattr(options, n)
-            for n in ("role", "policy", "writer", "reader", "extractor", "profile", "construction")
+            for n in ("role", "policy", "writer", "reader", "extractor", "profile", "construction", "train_questions")
         },
         "agent": setting.manager if options.role == "writer" else setting.answerer,
+        "partner": setting.answerer if options.role == "writer" else setting.manager,
+        "lengths": {"prompt": setting.prompt_tokens, "reply": setting.reply_tokens},
         "loop": dataclasses.asdict(setting.loop),
         "train": dataclasses.asdict(setting.train),
     }
     with opened(options, described) as run, mirror(run, options.tensorboard and world()[0] == 0):
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+        model, tokenizer = load_model(model_source(options.policy)[0], dtype)
+        trainer = Trainer(model.to(device), setting.train, critic="copy" if options.algo == "ppo" else None)
+        policy = LocalPolicy(
+            trainer.model,
+            tokenizer,
+            temperature=setting.train.temperature,
+            max_tokens=setting.reply_tokens,
+            autocast=torch.bfloat16 if trainer.autocast else None,
+            seed=options.seed,
+        )
         problem = _problem(options, setting, policy, conversations, held)
         return train(problem, trainer, setting.loop, run, tokenizer)
 
@@ -243,7 +250,7 @@ def _frozen(spec: str | None, options: TrainOptions, setting: Preset, cache: str
         folder.mkdir(parents=True, exist_ok=True)
     rank = world()[0]
     name = f"{cache}.jsonl" if rank == 0 else f"{cache}.{rank}.jsonl"
-    return CachedPolicy(partner.policy, folder / name, key=partner.spec)
+    return CachedPolicy(partner.policy, folder / name, key=str(partner.path or partner.spec))  # a run's checkpoint
 
 
 def _problem(
@@ -261,14 +268,10 @@ def _problem(
         partner = _frozen(options.reader, options, setting, "reader")
         return real.writer_problem(
             conversations, held, setting, policy, (reader, partner),
-            construction=options.construction, helpers=helpers,
+            construction=options.construction, helpers=helpers, train_tasks=options.train_questions,
         )  # fmt: skip
     banks = build_banks(options, setting, [*conversations, *held], helpers)
-    problem = real.reader_problem(conversations, held, setting, policy, banks)
-    if options.train_questions is not None:
-        tasks = real.answer_tasks(conversations, setting)[: options.train_questions]
-        problem.tasks = real.in_turn(tasks, setting.loop)
-    return problem
+    return real.reader_problem(conversations, held, setting, policy, banks, train_questions=options.train_questions)
 
 
 def build_banks(
@@ -301,11 +304,12 @@ def _print_plan(options: TrainOptions, setting: Preset, conversations: Sequence[
     loop = setting.loop
     if options.role == "writer":
         tasks, before = real.manager_tasks(conversations, setting, options.construction)
+        tasks = tasks[: options.train_questions]
         agent = manager(**{**setting.manager, "extract": "raw"})
         state = real.raw_bank(agent, before[tasks[0].id])
         what = f"{len(tasks)} tasks ({options.construction}), {sum(len(t.probes) for t in tasks)} linked questions"
     else:
-        tasks = real.answer_tasks(conversations, setting)
+        tasks = real.answer_tasks(conversations, setting)[: options.train_questions]
         agent = answerer(**setting.answerer)
         state = real.raw_bank(agent, real.all_inputs(conversations[0], 1))
         what = f"{len(tasks)} questions"
