@@ -79,14 +79,15 @@ def _line(entry: Entry) -> str:
 
 
 def _tiny_state(ctx: Ctx, shown: view.Shown) -> str:
-    """The memory in the words of the tiny world: a line per section, then its entries."""
+    """The memory in the words of the tiny world: a line per section, then its entries, each with its number at the end
+    (who recites an entry then arrives at its number)."""
     lines = []
     for section in ctx.memory.sections.values():
         lines.append(f"{section.name}:")
         if section.kind == "text":
             lines += [entry.text for entry in ctx.memory.entries(section.name)]
         else:
-            lines += [f"{label} {entry.text}" for label, entry in shown[section.name]]
+            lines += [f"{entry.text} {label}" for label, entry in shown[section.name]]
     return "\n".join(lines)
 
 
