@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mnemon.memory.memory import Entry, Operation
 from mnemon.tasks.tiny_stream import make_task, make_tasks, sample_stream, words
 from mnemon.tasks.tiny_stream.judge import triples, valid_edit
 from mnemon.tasks.tiny_stream.questions import DIMENSIONS, Question, answer, read_question
@@ -177,21 +176,17 @@ EDITS = [
 
 @pytest.mark.parametrize(("section", "before", "after", "beside", "right"), EDITS)
 def test_the_judge(section: str, before: str, after: str, beside: tuple[str, ...], right: bool) -> None:
-    old = Entry(1, section, before) if before else None
-    new = Entry(1, section, after) if after else None
-    others = [Entry(2 + i, section, text) for i, text in enumerate(beside)]
-    kind = "add" if old is None else "delete" if new is None else "update"
-    assert valid_edit(Operation(kind, old, new), others, CHUNK, "d9") is right  # type: ignore[arg-type]
+    assert valid_edit(section, before, after, beside, CHUNK, "d9") is right
 
 
 def test_triples() -> None:
-    assert triples(Entry(1, "core", "city Rome job nurse")) == {
+    assert triples("core", "city Rome job nurse") == {
         ("User", "city", ("Rome",)),
         ("User", "job", ("nurse",)),
     }
-    assert triples(Entry(1, "episodic", "Ben trips d3 Peru d9 Kenya")) == {
+    assert triples("episodic", "Ben trips d3 Peru d9 Kenya") == {
         ("Ben", "trips", ("d3", "Peru")),
         ("Ben", "trips", ("d9", "Kenya")),
     }
-    assert triples(Entry(1, "semantic", "hello")) == triples(None) == set()
+    assert triples("semantic", "hello") == triples("core", "") == set()
     assert Question("day", "Ben", "Peru").text == "day of Ben in Peru ?"

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from mnemon.memory.memory import Entry, Operation
 from mnemon.tasks.tiny_stream import words
 from mnemon.tasks.tiny_stream.reading import Reading, read_core, read_line, read_sentence
 
@@ -21,16 +20,14 @@ Triple = tuple[str, str, tuple[str, ...]]
 """(subject, attribute, values): one value, or (day, place)."""
 
 
-def triples(entry: Entry | None) -> set[Triple]:
+def triples(section: str, text: str) -> set[Triple]:
     """What an entry states; nothing where its text has not the form of its section."""
-    if entry is None:
-        return set()
-    if entry.section == "core":
-        return {(words.USER, a, (value,)) for a, held in read_core(entry.text).items() for value in held}
-    line = read_line("", "semantic", entry.text)
+    if section == "core":
+        return {(words.USER, a, (value,)) for a, held in read_core(text).items() for value in held}
+    line = read_line("", "semantic", text)
     if line.attribute == words.TRIPS:
-        values = line.values
-        return {(line.subject, line.attribute, pair) for pair in zip(values[0::2], values[1::2], strict=False)}
+        pairs = zip(line.values[0::2], line.values[1::2], strict=False)
+        return {(line.subject, line.attribute, pair) for pair in pairs}
     return {(line.subject, line.attribute, (value,)) for value in line.values}
 
 
@@ -39,18 +36,18 @@ def readings(chunk: str, day: str) -> list[Reading]:
     return [read_sentence(row.partition(" ")[2], day) for row in chunk.splitlines()]
 
 
-def valid_edit(operation: Operation, others: Iterable[Entry], chunk: str, day: str) -> bool:
-    """Whether an edit follows from the chunk; `others` are the entries that the memory held beside the edited one."""
-    before, after = triples(operation.before), triples(operation.after)
+def valid_edit(section: str, before: str, after: str, others: Iterable[str], chunk: str, day: str) -> bool:
+    """Whether an edit of an entry's text from `before` ("" for an insert) to `after` ("" for a delete) follows from the
+    chunk; `others` are the texts that the section holds beside it.
+    """
+    old, new = triples(section, before), triples(section, after)
     said = [r for r in readings(chunk, day) if r.sense != "noise"]
     stated = {(r.subject, r.attribute, r.values) for r in said if r.sense == "state"}
     ended = {(r.subject, r.attribute, r.values) for r in said if r.sense == "remove"}
-    replaced = {(s, a) for s, a, _ in (after - before) & stated if a != words.TRIPS}
-    keys = {(s, a) for s, a, _ in after}
-    section = operation.entry.section
-    grounded = after - before <= stated
-    kept = all(triple in ended or triple[:2] in replaced for triple in before - after)
+    replaced = {(s, a) for s, a, _ in (new - old) & stated if a != words.TRIPS}
+    keys = {(s, a) for s, a, _ in new}
+    kept = all(triple in ended or triple[:2] in replaced for triple in old - new)
     placed = all(Reading("state", s, a).section == section for s, a in keys)
-    doubled = any(keys & {(s, a) for s, a, _ in triples(other)} for other in others)
-    well_formed = operation.after is None or bool(after)
-    return before != after and grounded and kept and placed and well_formed and not doubled
+    doubled = any(keys & {(s, a) for s, a, _ in triples(section, other)} for other in others)
+    well_formed = bool(new) or not after
+    return old != new and new - old <= stated and kept and placed and well_formed and not doubled
