@@ -18,6 +18,7 @@ from mnemon.algos.advantages import (
     pooled_steps,
     positional_steps,
     scored,
+    separate_steps,
     whiten,
 )
 
@@ -142,3 +143,19 @@ def test_gae_shapes_are_checked() -> None:
 def test_whiten() -> None:
     assert whiten([1.0, 3.0], eps=0.0) == pytest.approx([-1.0, 1.0])
     assert whiten([]).size == 0
+
+
+def test_trajectory_and_step_terms_are_normalised_apart_and_added() -> None:
+    """R (1, 0) ±.7071; place "x": means (2, 0) ±.7071, "y": (5) alone, adds 0; "z": equal, adds 0."""
+    steps = [[1.0, 3.0, 5.0, 7.0], [0.0, 7.0]]
+    found = separate_steps([1.0, 0.0], steps, [["x", "x", "y", "z"], ["x", "z"]], eps=0.0)
+    half = 2**-0.5
+    assert found[0] == pytest.approx([2 * half, 2 * half, half, half])
+    assert found[1] == pytest.approx([-2 * half, -half])
+
+
+def test_separate_steps_without_places_is_the_sum_of_its_parts() -> None:
+    steps = [[1.0, 0.0], [0.0, 0.5], [0.5]]
+    trajectory, by_step = grpo([0.2, 0.4, 0.9], eps=1e-6), positional_steps(steps)
+    for i, values in enumerate(separate_steps([0.2, 0.4, 0.9], steps)):
+        assert values == pytest.approx(trajectory[i] + by_step[i])

@@ -27,15 +27,14 @@ from mnemon.runs import RunFolder
 from mnemon.tasks.script import script
 from mnemon.train.batch import Row
 from mnemon.train.config import TrainConfig
+from mnemon.train.credit import Group, credit
 from mnemon.train.loop import (
     LoopConfig,
     Problem,
     _check_logprobs,
     _check_unscorable,
     _collect,
-    _Group,
     _rollouts_and_scores,
-    credit,
     train,
 )
 from mnemon.train.trainer import Trainer
@@ -210,11 +209,11 @@ def made(trajectory: str, tokens: Sequence[int] = (2,)) -> Row:
 
 def group(
     task: str, rewards: list[float | None], steps: list[list[float] | None] | None = None, tokens: Sequence[int] = (2,)
-) -> _Group:
+) -> Group:
     n = len(rewards)
     rows = [[made(f"{task}#{i}", tokens)] if r is not None else [] for i, r in enumerate(rewards)]
     errors = ["the judge failed" for r in rewards if r is None]
-    return _Group(rewards, [{}] * n, rows, {}, [], errors, steps or [None] * n)
+    return Group(rewards, [{}] * n, rows, {}, [], errors, steps or [None] * n)
 
 
 PLAIN = LoopConfig(scale=False)
@@ -250,6 +249,40 @@ def test_a_member_whose_role_was_never_asked_has_no_rows() -> None:
     given = group("a", [0.0, 0.0, 0.0], steps)
     given.rows[2] = []
     assert placed(credit([given], None, PLAIN)) == {"a#0": [0, 0.5, 0.5], "a#1": [0, -0.5, -0.5]}  # type: ignore[arg-type]
+
+
+def test_trajectory_and_step_terms_apart() -> None:
+    """Totals (1, 0) give ±0.5; the first steps (0, 1) give ∓0.5, the second ones are equal."""
+    steps: list[list[float] | None] = [[0.0, 3.0], [1.0, 3.0]]
+    config = LoopConfig(scale=False, step_credit="separate")
+    rows = credit([group("a", [1.0, 0.0], steps, (1, 2))], None, config)  # type: ignore[arg-type]
+    assert placed(rows) == {"a#0": [0, 0.0, 0, 0.5, 0.5], "a#1": [0, 0.0, 0, -0.5, -0.5]}
+    plain = credit([group("a", [1.0, None, 0.0])], None, config)  # type: ignore[arg-type]
+    assert placed(plain) == {"a#0": [0, 0.5, 0.5], "a#2": [0, -0.5, -0.5]}
+    missing: list[list[float] | None] = [[2.0], None, [0.0]]
+    both = credit([group("a", [1.0, None, 0.0], missing)], None, config)  # type: ignore[arg-type]
+    assert placed(both) == {"a#0": [0, 1.5, 1.5], "a#2": [0, -1.5, -1.5]}
+
+
+def test_rounds_on_one_chunk_are_compared_as_one() -> None:
+    """Member 0 read chunk 0 in two rounds (mean 1), member 1 in one (0); chunk 1 gave both 2."""
+    steps: list[list[float] | None] = [[0.0, 2.0, 2.0], [0.0, 2.0]]
+    given = group("a", [0.0, 0.0], steps)
+    given.rows = [[made("a#0", (1, 1, 1))], [made("a#1", (1, 1))]]
+    given.places = [[(0, 0, ""), (0, 0, ""), (0, 1, "")], [(0, 0, ""), (0, 1, "")]]
+    rows = credit([given], None, LoopConfig(scale=False, step_credit="separate"))  # type: ignore[arg-type]
+    assert placed(rows) == {"a#0": [0, 0.5, 0, 0.5, 0, 0], "a#1": [0, -0.5, 0, 0]}
+
+
+def test_pooled_is_the_papers_baseline() -> None:
+    """The worked episode of the rewards: r2 + γ r4 per chunk beside r1 + β r3 (see test_rewards_memory.py)."""
+    steps: list[list[float] | None] = [[0.55, 0.0, 1.05], [1.1, 1.1, 1.1]]
+    config = LoopConfig(step_credit="pooled", eps=1e-6)
+    rows = credit([group("a", [0.7875, 0.4875], steps, (1, 1, 1))], None, config)  # type: ignore[arg-type]
+    found = [np.round(row.advantages[row.sampled], 4).tolist() for row in rows if row.advantages is not None]
+    assert found == [pytest.approx([-0.3215, -1.8373, 1.0564], abs=1e-4), pytest.approx([0.3675] * 3, abs=1e-4)]
+    totals = credit([group("a", [1.0, 0.0], None, (1, 1))], None, LoopConfig(step_credit="pooled", scale=False))  # type: ignore[arg-type]
+    assert placed(totals) == {"a#0": [0, 0.5, 0, 0.5], "a#1": [0, -0.5, 0, -0.5]}
 
 
 def test_ppo_trains_on_every_scored_trajectory() -> None:
@@ -351,6 +384,8 @@ def test_a_policy_samples_as_its_trainer_computes(tiny_cold: Path, tmp_path: Pat
         ({"ddof": 2}, "ddof must be one of"),
         ({"lam": 1.5}, "lam must be between 0 and 1, got 1.5"),
         ({"resample_rounds": -1}, "at least 0"),
+        ({"step_credit": "each"}, "step_credit must be one of"),
+        ({"algo": "ppo", "step_credit": "pooled"}, "is a choice of GRPO"),
     ],
 )
 def test_settings_that_make_no_sense(settings: dict[str, Any], said: str) -> None:

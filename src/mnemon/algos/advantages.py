@@ -8,7 +8,7 @@ caller can drop the others from the loss and count them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -110,6 +110,36 @@ def positional_steps(
         column = grpo([returns_G_S[i][s] for i in members], ddof, eps, scale)
         for i, advantage in zip(members, column, strict=True):
             out[i][s] = advantage
+    return out
+
+
+def separate_steps(
+    totals_G: Rewards,
+    steps_G_S: Sequence[Rewards],
+    places_G_S: Sequence[Sequence[Hashable]] | None = None,
+    ddof: int = 1,
+    eps: float = 1e-6,
+    scale: bool = True,
+) -> list[Floats]:
+    """Trajectory and step terms, each normalised in a group of its own, then added (ragged [G][S_i]).
+
+        A_is = (R_i − mean over i' of R_i') / (std + eps)  +  (r_ip − mean over i' of r_i'p) / (std + eps)
+
+    with r_ip the mean of i's step rewards at the place p of step s (`places_G_S`, e.g. the input that was read; without
+    it the step's index), i' = members that have a step at p. A place that no other member reached adds 0. As GiGPO
+    (arXiv 2505.10978) adds its episode and step advantages.
+    """
+    trajectory = grpo(totals_G, ddof, eps, scale)
+    places = places_G_S or [range(len(steps)) for steps in steps_G_S]
+    means: dict[Hashable, dict[int, list[float | None]]] = {}
+    for i, (steps, where) in enumerate(zip(steps_G_S, places, strict=True)):
+        for value, place in zip(steps, where, strict=True):
+            means.setdefault(place, {}).setdefault(i, []).append(value)
+    out = [np.full(len(steps), trajectory[i]) for i, steps in enumerate(steps_G_S)]
+    for place, members in means.items():
+        column = grpo([float(_array(values).mean()) for values in members.values()], ddof, eps, scale)
+        for i, advantage in zip(members, column, strict=True):
+            out[i] += advantage * np.array([other == place for other in places[i]])
     return out
 
 

@@ -1,4 +1,4 @@
-"""Settings of the trainer: plain frozen data, checked where they are made."""
+"""Settings of the trainer and of the loop: plain frozen data, checked where they are made."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from mnemon.types import MnemonError
 
 Schedule = Literal["constant", "cosine", "linear"]
 Precision = Literal["auto", "float32", "bfloat16"]
+StepCredit = Literal["joint", "separate", "pooled"]
 
 
 def _require(ok: bool, name: str, rule: str, value: object) -> None:
@@ -130,3 +131,61 @@ def lr_factor(update: int, config: TrainConfig) -> float:
         return 1.0
     p = min((update - config.warmup) / max(config.total_steps - config.warmup, 1), 1.0)
     return 0.5 * (1.0 + math.cos(math.pi * p)) if config.schedule == "cosine" else 1.0 - p
+
+
+@dataclass(frozen=True, slots=True)
+class LoopConfig:
+    """How much, how often, and how credit is given.
+
+    updates; groups (tasks per update) × members (rollouts per task). algo: "grpo" (group-relative advantage, optionally
+    not divided by the standard deviation) or "ppo" (critic, GAE with gamma and lam over the whole trajectory).
+    constant (GRPO only: PPO trains on every trajectory): groups without variance are left out ("skip") or replaced by
+    further tasks, at most `resample_rounds` times ("resample").
+    step_credit (GRPO, where a reward is per step; see `mnemon.train.credit`): "joint" compares trajectory and step
+    terms together at every step, "separate" compares each apart and adds the two, "pooled" has one baseline for all
+    steps of all members, also where no reward is per step.
+    max_unscorable: share of a batch above which the run stops.
+    """
+
+    updates: int = 40
+    groups: int = 24
+    members: int = 8
+    algo: Literal["grpo", "ppo"] = "grpo"
+    scale: bool = True
+    ddof: int = 1
+    eps: float = 1e-4
+    gamma: float = 1.0
+    lam: float = 1.0
+    constant: Literal["skip", "resample"] = "skip"
+    resample_rounds: int = 2
+    step_credit: StepCredit = "joint"
+    eval_every: int = 10
+    checkpoint_every: int = 5
+    sample_every: int = 10
+    keep_last: int = 2
+    max_unscorable: float = 0.05
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("updates", "groups", "members", "eval_every", "checkpoint_every", "sample_every", "keep_last"):
+            if getattr(self, name) < 1:
+                raise MnemonError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("gamma", "lam", "max_unscorable"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise MnemonError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
+        for name, known in (
+            ("algo", ("grpo", "ppo")),
+            ("constant", ("skip", "resample")),
+            ("ddof", (0, 1)),
+            ("step_credit", get_args(StepCredit)),
+        ):
+            if getattr(self, name) not in known:
+                raise MnemonError(f"{name} must be one of {known}, got {getattr(self, name)!r}")
+        if self.resample_rounds < 0 or self.eps < 0:
+            raise MnemonError(f"resample_rounds={self.resample_rounds}, eps={self.eps}: both must be at least 0")
+        if self.algo == "ppo" and self.step_credit != "joint":
+            raise MnemonError(
+                f"step_credit={self.step_credit!r} is a choice of GRPO: PPO's critic gives credit by step"
+            )
+        if self.algo == "grpo" and self.members < 2:
+            raise MnemonError("GRPO compares members of a group: set members to at least 2, or use algo='ppo'")

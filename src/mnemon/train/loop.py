@@ -16,66 +16,24 @@ import numpy as np
 import torch
 
 from mnemon.agent import Agent, Reader, State, rollouts
-from mnemon.algos.advantages import grpo, is_dead, positional_steps
 from mnemon.endpoint import EndpointError
 from mnemon.policy.base import run_lockstep, run_sync
 from mnemon.policy.local import LocalPolicy
 from mnemon.rewards import Reward, Scored, answer_score, score
 from mnemon.runs import RunFolder
 from mnemon.train import checkpoint
-from mnemon.train.batch import Row, place_gae, place_steps, place_trajectory, rows_from_trajectory
+from mnemon.train.batch import Row, ordered_steps, rows_from_trajectory
+from mnemon.train.config import LoopConfig
+from mnemon.train.credit import Group, credit
 from mnemon.train.progress import Progress
 from mnemon.train.ranks import gather, world
 from mnemon.train.trainer import Trainer
 from mnemon.types import MnemonError, Policy, Task, TooLong, Trajectory, Unscorable
 
+__all__ = ["LOST", "LoopConfig", "Problem", "train"]
+
 LOST = (EndpointError, Unscorable, TooLong)
 """What costs one trajectory, counted, and not the run."""
-
-
-@dataclass(frozen=True, slots=True)
-class LoopConfig:
-    """How much, how often, and how credit is given.
-
-    updates; groups (tasks per update) × members (rollouts per task). algo: "grpo" (group-relative advantage, optionally
-    not divided by the standard deviation) or "ppo" (critic, GAE with gamma and lam over the whole trajectory).
-    constant (GRPO only: PPO trains on every trajectory): groups without variance are left out ("skip") or replaced by
-    further tasks, at most `resample_rounds` times ("resample").
-    max_unscorable: share of a batch above which the run stops.
-    """
-
-    updates: int = 40
-    groups: int = 24
-    members: int = 8
-    algo: Literal["grpo", "ppo"] = "grpo"
-    scale: bool = True
-    ddof: int = 1
-    eps: float = 1e-4
-    gamma: float = 1.0
-    lam: float = 1.0
-    constant: Literal["skip", "resample"] = "skip"
-    resample_rounds: int = 2
-    eval_every: int = 10
-    checkpoint_every: int = 5
-    sample_every: int = 10
-    keep_last: int = 2
-    max_unscorable: float = 0.05
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("updates", "groups", "members", "eval_every", "checkpoint_every", "sample_every", "keep_last"):
-            if getattr(self, name) < 1:
-                raise MnemonError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("gamma", "lam", "max_unscorable"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise MnemonError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
-        for name, known in (("algo", ("grpo", "ppo")), ("constant", ("skip", "resample")), ("ddof", (0, 1))):
-            if getattr(self, name) not in known:
-                raise MnemonError(f"{name} must be one of {known}, got {getattr(self, name)!r}")
-        if self.resample_rounds < 0 or self.eps < 0:
-            raise MnemonError(f"resample_rounds={self.resample_rounds}, eps={self.eps}: both must be at least 0")
-        if self.algo == "grpo" and self.members < 2:
-            raise MnemonError("GRPO compares members of a group: set members to at least 2, or use algo='ppo'")
 
 
 @dataclass(slots=True)
@@ -109,25 +67,6 @@ class Problem:
         if policy is None:
             raise MnemonError("training a writer needs a frozen reader policy to answer the questions (partner)")
         return self.reader, policy
-
-
-@dataclass(slots=True)
-class _Group:
-    """What one group left behind, as plain data (it may come from another process)."""
-
-    rewards: list[float | None]
-    terms: list[dict[str, float]]
-    rows: list[list[Row]]
-    events: dict[str, int]
-    right: list[float]
-    errors: list[str]
-    steps: list[list[float] | None]
-
-    @property
-    def dead(self) -> bool:
-        """Whether the group teaches nothing: every member (and step) got the same."""
-        known = [steps for steps in self.steps if steps is not None]
-        return is_dead(self.rewards) and all(steps == known[0] for steps in known)
 
 
 def train(problem: Problem, trainer: Trainer, config: LoopConfig, run: RunFolder, tokenizer: Any) -> dict[str, Any]:
@@ -197,9 +136,9 @@ def _finished(run: RunFolder, done: int, rank: int) -> dict[str, Any]:
 # ── rollouts and rewards ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _collect(problem: Problem, config: LoopConfig, update: int) -> tuple[list[_Group], list[tuple[Trajectory, Scored]]]:
+def _collect(problem: Problem, config: LoopConfig, update: int) -> tuple[list[Group], list[tuple[Trajectory, Scored]]]:
     """The groups of one update, from all processes, and a few trajectories to show."""
-    groups: list[_Group] = []
+    groups: list[Group] = []
     shown: list[tuple[Trajectory, Scored]] = []
     played: set[str] = set()
     rounds = 1 + (config.resample_rounds if config.constant == "resample" and config.algo == "grpo" else 0)
@@ -219,7 +158,7 @@ def _collect(problem: Problem, config: LoopConfig, update: int) -> tuple[list[_G
 
 def _play(
     problem: Problem, config: LoopConfig, update: int, tasks: Sequence[Task]
-) -> tuple[list[_Group], list[tuple[Trajectory, Scored]]]:
+) -> tuple[list[Group], list[tuple[Trajectory, Scored]]]:
     rank, size = world()
     mine = tasks[rank::size]
     played, scored = run_sync(_rollouts_and_scores(problem, config, update, mine))
@@ -252,7 +191,7 @@ async def _rollouts_and_scores(
     return played, [flat[i : i + n] for i in range(0, len(flat), n)]
 
 
-def _group(problem: Problem, members: Sequence[Trajectory], marks: Sequence[Scored]) -> _Group:
+def _group(problem: Problem, members: Sequence[Trajectory], marks: Sequence[Scored]) -> Group:
     events: dict[str, int] = {}
     right: list[float] = []
     for trajectory in members:
@@ -265,7 +204,7 @@ def _group(problem: Problem, members: Sequence[Trajectory], marks: Sequence[Scor
         rows_from_trajectory(t, {problem.role}, problem.fingerprint) if mark.total is not None else []
         for t, mark in zip(members, marks, strict=True)
     ]
-    return _Group(
+    return Group(
         [mark.total for mark in marks],
         [mark.terms for mark in marks],
         rows,
@@ -273,10 +212,11 @@ def _group(problem: Problem, members: Sequence[Trajectory], marks: Sequence[Scor
         right,
         [mark.error for mark in marks if mark.error],
         [mark.steps for mark in marks],
+        [[(s.stage, s.turn, s.probe) for s in ordered_steps(t) if s.role == problem.role] for t in members],
     )
 
 
-def _check_unscorable(groups: Sequence[_Group], config: LoopConfig) -> None:
+def _check_unscorable(groups: Sequence[Group], config: LoopConfig) -> None:
     errors = [error for group in groups for error in group.errors]
     total = sum(len(group.rewards) for group in groups)
     if errors and len(errors) > config.max_unscorable * total:
@@ -286,78 +226,10 @@ def _check_unscorable(groups: Sequence[_Group], config: LoopConfig) -> None:
         )
 
 
-# ── credit ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def credit(groups: Sequence[_Group], trainer: Trainer, config: LoopConfig) -> list[Row]:
-    """Write advantages into the rows of all groups and return the rows that are trained on.
-
-    GRPO: one advantage per trajectory, on every sampled token, or one per step where a reward is per step; groups
-    without variance are left out. PPO: GAE from the
-    critic's values, every scored trajectory.
-    """
-    if config.algo == "ppo":
-        return _ppo(groups, trainer, config)
-    rows: list[Row] = []
-    for group in groups:
-        if any(steps is not None for steps in group.steps):
-            rows += _by_step(group, config)
-            continue
-        if is_dead(group.rewards):
-            continue
-        advantages = grpo(group.rewards, config.ddof, config.eps, config.scale)
-        for members, advantage in zip(group.rows, advantages, strict=True):
-            place_trajectory(members, {row.trajectory_id: float(advantage) for row in members})
-            rows += members
-    return rows
-
-
-def _by_step(group: _Group, config: LoopConfig) -> list[Row]:
-    """Per-step rewards, each compared with the same step of the other members (all members read the same inputs).
-
-    The return of a step is its own reward plus the trajectory's other terms. Rows whose advantage is 0 everywhere stay:
-    they count in the denominators, and the trainer skips their computation.
-    """
-    returns = [
-        None if total is None or steps is None else [total + step for step in steps]
-        for total, steps in zip(group.rewards, group.steps, strict=True)
-    ]
-    scored = [i for i, values in enumerate(returns) if values is not None]
-    advantages = positional_steps([returns[i] or [] for i in scored], config.ddof, config.eps, config.scale)
-    rows: list[Row] = []
-    for i, values in zip(scored, advantages, strict=True):
-        if not group.rows[i]:  # the trained role was never asked
-            continue
-        indices = sorted(index for row in group.rows[i] for index in row.step_indices)
-        place_steps(group.rows[i], {group.rows[i][0].trajectory_id: dict(zip(indices, values.tolist(), strict=True))})
-        rows += group.rows[i]
-    if not any(np.any(row.advantages) for row in rows):
-        return []
-    return rows
-
-
-def _ppo(groups: Sequence[_Group], trainer: Trainer, config: LoopConfig) -> list[Row]:
-    members = [
-        (rows, total, steps)
-        for group in groups
-        for rows, total, steps in zip(group.rows, group.rewards, group.steps, strict=True)
-        if rows and total is not None
-    ]
-    flat = [row for rows, _, _ in members for row in rows]
-    for row, values in zip(flat, trainer.values(flat) if flat else [], strict=True):
-        row.values = values
-    for rows, total, steps in members:
-        by_step = (
-            {} if steps is None else dict(zip(sorted(i for r in rows for i in r.step_indices), steps, strict=True))
-        )
-        place_gae(rows, by_step, total or 0.0, config.gamma, config.lam)
-    return flat
-
-
 # ── logs ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _record(groups: Sequence[_Group], metrics: Mapping[str, float], config: LoopConfig, rows: int) -> dict[str, Any]:
+def _record(groups: Sequence[Group], metrics: Mapping[str, float], config: LoopConfig, rows: int) -> dict[str, Any]:
     rewards = [
         total + (sum(steps) / len(steps) if steps else 0.0)
         for group in groups
