@@ -38,10 +38,12 @@ TEMPLATE = (
 )
 
 
-def build_tokenizer(words: Sequence[str]) -> Any:
-    """One token per word; white space only separates. Decoding joins by single spaces and closes up JSON strings."""
+def build_tokenizer(words: Sequence[str], call_pieces: Sequence[str] = CALL_PIECES) -> Any:
+    """One token per word and per piece of a call; white space only separates. Decoding joins by single spaces and
+    closes up JSON strings.
+    """
     specials = ["<pad>", "<unk>", START, END]
-    pieces = ["<think>", "</think>", "<tool_call>", "</tool_call>", "**Answer:**", *CALL_PIECES]
+    pieces = ["<think>", "</think>", "<tool_call>", "</tool_call>", "**Answer:**", *call_pieces]
     every = dict.fromkeys([*specials, *pieces, "user", "assistant", "system", "tool", *words])
     tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(every)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
