@@ -12,13 +12,14 @@ pytest.importorskip("torch")
 
 from mnemon.agent import rollouts
 from mnemon.agents.memory_r1 import MARKER, answerer, manager
+from mnemon.memory.retrieve import InOrder
 from mnemon.policy.base import Scripted, run_sync
 from mnemon.policy.chat import Chat
 from mnemon.policy.tiny import build_tokenizer
 from mnemon.recipes.tiny_data import token_ids
 from mnemon.recipes.tiny_reader_data import demonstrated, reader_cold_rows, reader_reply, reader_tasks, scan
 from mnemon.tasks.tiny import words
-from mnemon.tasks.tiny.questions import InOrder, Question, bank_state, read_question
+from mnemon.tasks.tiny.questions import Question, bank_state, read_question
 from mnemon.tasks.tiny.reading import MARKER as READ_MARKER
 from mnemon.tasks.tiny.reading import select_right, selected
 from mnemon.tasks.tiny.scripted import read_line, split_prompt

@@ -9,12 +9,11 @@ import pytest
 from mnemon.agent import rollouts
 from mnemon.agents.memory_r1 import answerer, manager
 from mnemon.memory.memory import Memory, Section
-from mnemon.memory.retrieve import Lexical
+from mnemon.memory.retrieve import InOrder, Lexical
 from mnemon.policy.base import Scripted, run_sync
 from mnemon.tasks.tiny import make_tasks, words
 from mnemon.tasks.tiny.questions import (
     KINDS,
-    InOrder,
     Question,
     answer,
     bank_state,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from mnemon.agent import rollouts
 from mnemon.agents.memory_r1 import answerer, manager
+from mnemon.memory.retrieve import InOrder
 from mnemon.policy.base import Scripted, run_sync
-from mnemon.tasks.tiny.questions import InOrder, Question, bank_state, bank_task, kept_tasks, read_memory
+from mnemon.tasks.tiny.questions import Question, bank_state, bank_task, kept_tasks, read_memory
 from mnemon.tasks.tiny.reading import (
     answer_from,
     scripted_reader,

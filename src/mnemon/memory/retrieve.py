@@ -1,4 +1,4 @@
-"""Ranking: which entries of a memory fit a query. Lexical (BM25) and hybrid (reciprocal rank fusion).
+"""Ranking: which entries of a memory fit a query. Lexical (BM25), hybrid (reciprocal rank fusion), in order of storing.
 
 A `Retriever` is a bundle of settings whose `id` is saved with a checkpoint; `index()` makes an empty `Index`, which a
 memory keeps in step with its entries. The same code ranks in training and in service. Ranking by embeddings is
@@ -12,7 +12,7 @@ import heapq
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from mnemon.text import STOP_WORDS, tokens
@@ -296,3 +296,41 @@ class HybridIndex:
 
     def copy(self) -> HybridIndex:
         return HybridIndex(self.settings, [part.copy() for part in self._parts], self._ids.copy())
+
+
+# ── in order of storing ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class InOrder:
+    """A retriever's k best, shown in the order in which they were stored: among contradicting memories the last counts.
+
+    With fewer than k that match at all, others fill up, as any embedding search does.
+    """
+
+    inner: Retriever = field(default_factory=Lexical)
+
+    @property
+    def id(self) -> str:
+        return f"in_order({self.inner.id})"
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        return self.inner.fields
+
+    def index(self) -> Index:
+        return _InOrderIndex(self.inner.index())
+
+
+class _InOrderIndex:
+    """The index of `InOrder`: ids are given in order of storing, so sorting by id is enough."""
+
+    def __init__(self, inner: Index) -> None:
+        self.inner = inner
+        self.add, self.remove = inner.add, inner.remove
+
+    def search(self, query: str, k: int, among: Keep | None = None, all: bool = False) -> Ranking:
+        return sorted(self.inner.search(query, k, among, True))
+
+    def copy(self) -> Index:
+        return _InOrderIndex(self.inner.copy())

@@ -8,6 +8,7 @@ from typing import Any
 
 from mnemon.agent import Agent, agent_fingerprint, ask_probes, rollouts
 from mnemon.agents.memory_r1 import answerer
+from mnemon.memory.retrieve import InOrder
 from mnemon.policy.base import Scripted, run_lockstep, run_sync
 from mnemon.policy.local import LocalPolicy
 from mnemon.policy.open import model_source
@@ -17,7 +18,7 @@ from mnemon.recipes.tiny_reader_data import reader_tasks
 from mnemon.rewards import answer_score, answers
 from mnemon.runs import RunFolder
 from mnemon.tasks.tiny import make_task
-from mnemon.tasks.tiny.questions import InOrder, bank_state, bank_tasks
+from mnemon.tasks.tiny.questions import bank_state, bank_tasks
 from mnemon.tasks.tiny.scripted import oracle, writer_reply
 from mnemon.tasks.tiny.world import Split
 from mnemon.train.loop import Problem, train

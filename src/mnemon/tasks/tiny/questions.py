@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 from mnemon.agent import State
 from mnemon.memory.memory import Memory
-from mnemon.memory.retrieve import Index, Keep, Lexical, Ranking, Retriever
 from mnemon.tasks.tiny import scripted as rules
 from mnemon.tasks.tiny import words
 from mnemon.tasks.tiny.world import Event, Facts, Split, apply, people_of, sample_episode, values_of
@@ -177,41 +176,6 @@ def written(memory: Memory) -> list[str]:
     """The texts of a memory, least recently written first."""
     last = {operation.entry.id: at for at, operation in enumerate(memory.log)}
     return [entry.text for entry in sorted(memory.entries(), key=lambda entry: last[entry.id])]
-
-
-@dataclass(frozen=True)
-class InOrder:
-    """A retriever's k best, shown in the order in which they were stored: among contradicting memories the last counts.
-
-    With fewer than k that match at all, others fill up, as any embedding search does.
-    """
-
-    inner: Retriever = field(default_factory=Lexical)
-
-    @property
-    def id(self) -> str:
-        return f"in_order({self.inner.id})"
-
-    @property
-    def fields(self) -> tuple[str, ...]:
-        return self.inner.fields
-
-    def index(self) -> Index:
-        return _InOrderIndex(self.inner.index())
-
-
-class _InOrderIndex:
-    """The index of `InOrder`: ids are given in order of storing, so sorting by id is enough."""
-
-    def __init__(self, inner: Index) -> None:
-        self.inner = inner
-        self.add, self.remove = inner.add, inner.remove
-
-    def search(self, query: str, k: int, among: Keep | None = None, all: bool = False) -> Ranking:
-        return sorted(self.inner.search(query, k, among, True))
-
-    def copy(self) -> Index:
-        return _InOrderIndex(self.inner.copy())
 
 
 # ── tasks ────────────────────────────────────────────────────────────────────────────────────────────────────────────
