@@ -4,6 +4,7 @@ import pytest
 
 from mnemon.metrics import (
     clean_title,
+    edit_distance,
     entity_title,
     evidence_precision,
     evidence_recall,
@@ -12,6 +13,7 @@ from mnemon.metrics import (
     listed_titles,
     ndcg,
     ndcg_lme,
+    nearest_title,
     rank_recall,
     retr_all,
     retr_any,
@@ -53,6 +55,12 @@ def test_titles() -> None:
     assert listed_titles("Sure!\n1. Heat\n2) Up") == ["Heat", "Up"]
     entities = ["http://x/Heat_(1995_film)", "http://x/Spider-Man_2", "http://x/Face/Off"]
     assert [entity_title(e) for e in entities] == ["Heat", "Spider Man 2", "Off"]
+
+
+def test_titles_are_mapped_to_the_nearest_known() -> None:
+    assert [edit_distance(a, b) for a, b in (("", "abc"), ("kitten", "sitting"), ("heat", "heat"))] == [3, 3, 0]
+    assert nearest_title("the Godfater", ["Heat", "The Godfather", "Alien"]) == "The Godfather"
+    assert nearest_title("x", ["ab", "cd"]) == "ab"
 
 
 def test_hotpot_and_infbench() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mnemon.metrics import SCORERS, extract, find_answer, last_object, read_label, read_yes_no
+from mnemon.metrics import SCORERS, extract, find_answer, last_object, official_yes, read_label, read_yes_no
 from mnemon.types import MnemonError
 
 
@@ -46,8 +46,27 @@ def test_unknown_profile() -> None:
 
 
 @pytest.mark.parametrize(
+    ("reply", "lme", "rubric"),
+    [
+        ("yes", 1, 1),
+        ("Yes.", 1, 1),
+        ("No", 0, 0),
+        ("Yes, I know this", 1, 0),
+        ("Yes, as far as I know", 1, 0),
+        ("yes, nothing is missing", 1, 0),
+        ("Not yes", 1, 0),
+        ("no, yesterday is wrong", 1, 0),
+        ("I cannot say", 0, 0),
+    ],
+)
+def test_yes_as_the_original_code_reads_it(reply: str, lme: int, rubric: int) -> None:
+    assert (official_yes(reply, "judge_lme"), official_yes(reply, "judge_rubric")) == (lme, rubric)
+
+
+@pytest.mark.parametrize(
     ("reply", "score"),
     [
+        ("Yes, as far as I know", 1),
         ("yes", 1),
         ("Yes.", 1),
         ("No", 0),

@@ -144,6 +144,52 @@ def test_keyword_hit() -> None:
         hit("anything", [""], "")
 
 
+def test_keyword_hit_compat() -> None:
+    """A final comma leaves an empty keyword, which the original finds in every text."""
+    hit, compat = SCORERS["keyword_hit"], SCORERS["keyword_hit_compat"]
+    assert (compat("Tom ran", ["Tom,Becky,"], ""), hit("Tom ran", ["Tom,Becky,"], "")) == (pytest.approx(2 / 3), 0.5)
+    assert compat("anything", [""], "") == 1
+    assert compat("anything", [], "") == 0
+
+
+def test_flaws_of_the_papers_metrics_are_kept_as_they_are() -> None:
+    assert SCORERS["sub_raw"]("party", ["art"], "") == 1
+    assert SCORERS["list_hit_compat"]("blue car in Paris", ["Blue Car; Paris"], "") == 0.5
+    assert SCORERS["list_hit"]("blue car in Paris", ["Blue Car; Paris"], "") == 1
+    boxed = SCORERS["boxed"]
+    assert [boxed(text, ["3"], "") for text in (r"\boxed{3}", "3", "The label is 3", r"\boxed{2} \boxed{3}")] == [
+        1,
+        1,
+        0,
+        0,
+    ]
+    assert [boxed(text, ["3"], "") for text in (r'\boxed{"3"}', r"\boxed{03}")] == [1, 0]
+
+
+def test_rank_recall_reads_a_numbered_list() -> None:
+    listed = "Sure:\n1. Heat (1995)\n2. Jaws\n3. Up\n4. alien\n5. Her\n6. Big"
+    assert [SCORERS[f"rank_recall@{k}"](listed, ["Heat", "Alien"], "") for k in (1, 5, 10)] == [0.5, 1, 1]
+    assert SCORERS["rank_recall@5"]("", ["Heat"], "") == 0
+    assert SCORERS["rank_recall@5"](listed, [], "") == 0
+
+
+def test_rouge_lsum_takes_the_union_over_lines() -> None:
+    """Lin's example: w1 w2 w3 w4 w5 against (w1 w2 w6 w7 w8; w1 w3 w8 w9 w5): the union is w1 w2 w3 w5, recall 4/5.
+
+    Precision 4/10, so F1 = 8/15. On one line it is ROUGE-L.
+    """
+    lsum = SCORERS["rouge_lsum"]
+    assert lsum("w1 w2 w6 w7 w8\nw1 w3 w8 w9 w5", ["w1 w2 w3 w4 w5"], "") == pytest.approx(8 / 15)
+    for prediction, gold in (
+        ("police kill the gunman", "police killed the gunman"),
+        ("gunman the killed police", "a b"),
+    ):
+        assert lsum(prediction, [gold], "") == SCORERS["rouge_l"](prediction, [gold], "")
+    assert lsum("b a", ["a\nb"], "") == 1  # order matters within a line only
+    assert lsum("a", ["a\na"], "") == pytest.approx(2 / 3)  # a word counts as often as both have it
+    assert lsum("", ["a"], "") == 0
+
+
 def test_event_recall() -> None:
     recall = SCORERS["event_recall"]
     assert recall("Next: Bob leaves the house.", ["Bob leaves the house."], "") == 1

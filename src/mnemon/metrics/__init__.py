@@ -4,6 +4,7 @@ from mnemon.metrics.aggregate import Interval, Mean, Summary, aggregate, weighte
 from mnemon.metrics.dates import canonical_dates
 from mnemon.metrics.ranking import (
     clean_title,
+    edit_distance,
     entity_title,
     evidence_precision,
     evidence_recall,
@@ -12,6 +13,7 @@ from mnemon.metrics.ranking import (
     listed_titles,
     ndcg,
     ndcg_lme,
+    nearest_title,
     precision_recall,
     rank_recall,
     retr_all,
@@ -26,6 +28,7 @@ from mnemon.metrics.replies import (
     extract,
     find_answer,
     last_object,
+    official_yes,
     read_label,
     read_yes_no,
 )
@@ -44,6 +47,7 @@ __all__ = [
     "aggregate",
     "canonical_dates",
     "clean_title",
+    "edit_distance",
     "entity_title",
     "evidence_precision",
     "evidence_recall",
@@ -56,6 +60,8 @@ __all__ = [
     "listed_titles",
     "ndcg",
     "ndcg_lme",
+    "nearest_title",
+    "official_yes",
     "precision_recall",
     "rank_recall",
     "read_label",

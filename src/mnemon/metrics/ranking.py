@@ -75,6 +75,21 @@ def listed_titles(output: str) -> list[str]:
     return [title for line in output[start:].splitlines() if (title := clean_title(line))]
 
 
+def edit_distance(a: str, b: str) -> int:
+    """Levenshtein: least number of characters inserted, deleted or replaced to make `b` of `a`."""
+    row = list(range(len(b) + 1))
+    for i, x in enumerate(a, start=1):
+        diagonal, row[0] = row[0], i
+        for j, y in enumerate(b, start=1):
+            diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, diagonal + (x != y))
+    return row[-1]
+
+
+def nearest_title(title: str, known: Sequence[str]) -> str:
+    """The known title at the least edit distance (lower-cased, the first of equals): as MemoryAgentBench maps."""
+    return min(known, key=lambda other: edit_distance(title.lower(), other.lower()))
+
+
 def entity_title(entity: str) -> str:
     """A title from an entity's address: ``".../Heat_(1995_film)"`` gives ``"Heat"``."""
     return clean_title(re.sub(r"[_-]+", " ", entity.rsplit("/", 1)[-1].rstrip(">")))

@@ -83,6 +83,16 @@ class Verdict:
     error: str = ""
 
 
+def official_yes(reply: str, judge: Literal["judge_lme", "judge_rubric"]) -> float:
+    """A reply as the original code reads it, for comparison with its figures: 1 or 0, never an error.
+
+    judge_lme (LongMemEval): "yes" anywhere. judge_rubric (Mem-alpha): "yes" anywhere and nowhere the letters "no", so
+    "Yes, I know" is 0.
+    """
+    said = reply.lower()
+    return float("yes" in said and (judge == "judge_lme" or "no" not in said))
+
+
 def read_yes_no(reply: str) -> Verdict:
     """The first alphabetic word must be yes or no."""
     match = re.search(r"[^\W\d_]+", reply)

@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 
 from mnemon.metrics.dates import canonical_dates
+from mnemon.metrics.ranking import listed_titles, rank_recall
 from mnemon.metrics.words import word_tokens
 from mnemon.text import UNSPACED, spread_unspaced, stem
 from mnemon.types import MnemonError
@@ -202,6 +203,49 @@ def rouge_l(prediction: str, answers: Sequence[str], category: str = "") -> floa
     return _best(lambda p, a: rouge_l_parts(p, a)[2], prediction, answers)
 
 
+def rouge_lsum(prediction: str, answers: Sequence[str], category: str = "") -> float:
+    """F1 of summary-level ROUGE-L (Lin, 2004): texts of several lines, each line a sentence.
+
+    For every line of the answer the union of its longest common subsequences with the lines predicted counts, each word
+    at most as often as both texts have it.
+    """
+
+    def score(p: str, a: str) -> float:
+        predicted = [_rouge_words(line, True) for line in p.splitlines()]
+        gold = [_rouge_words(line, True) for line in a.splitlines()]
+        there = Counter(w for line in predicted for w in line)
+        left = there & Counter(w for line in gold for w in line)
+        hits = 0
+        for line in gold:
+            union = set().union(*(_common(line, other) for other in predicted)) if predicted else set()
+            for word in (line[i] for i in sorted(union)):
+                hits += left[word] > 0
+                left[word] -= left[word] > 0
+        return _f1(hits, there.total(), sum(map(len, gold)))
+
+    return _best(score, prediction, answers)
+
+
+def _common(gold: Sequence[str], predicted: Sequence[str]) -> set[int]:
+    """Positions in `gold` of one longest common subsequence, traced back from the end."""
+    rows = [[0] * (len(predicted) + 1)]  # rows[i][j]: its length in gold[:i] and predicted[:j]
+    for word in gold:
+        row = [0]
+        for j, other in enumerate(predicted):
+            row.append(rows[-1][j] + 1 if word == other else max(rows[-1][j + 1], row[j]))
+        rows.append(row)
+    i, j, found = len(gold), len(predicted), set()
+    while i and j:
+        if gold[i - 1] == predicted[j - 1]:
+            i, j = i - 1, j - 1
+            found.add(i)
+        elif rows[i][j - 1] > rows[i - 1][j]:
+            j -= 1
+        else:
+            i -= 1
+    return found
+
+
 def rouge_l_recall(prediction: str, answers: Sequence[str], category: str = "") -> float:
     """Recall of ROUGE-L over stemmed words."""
     return _best(lambda p, a: rouge_l_parts(p, a)[1], prediction, answers)
@@ -261,6 +305,25 @@ def keyword_hit(prediction: str, answers: Sequence[str], category: str = "") -> 
     return sum(keyword in prediction.lower() for keyword in keywords) / len(keywords)
 
 
+def keyword_hit_compat(prediction: str, answers: Sequence[str], category: str = "") -> float:
+    """`keyword_hit` as Mem-alpha computes it: an empty keyword, as a final comma leaves, always hits. For comparison
+    with its figures only."""
+    parts = answers[0].split(",") if len(answers) == 1 else answers
+    return sum(part.strip().lower() in prediction.lower() for part in parts) / len(parts) if parts else 0.0
+
+
+# ── rankings ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _rank_recall_at(k: int) -> Scorer:
+    def score(prediction: str, answers: Sequence[str], category: str = "") -> float:
+        """Share of the answers among the first k titles of a numbered list, in any case (MemoryAgentBench, ReDial)."""
+        listed = [title.lower() for title in listed_titles(prediction)]
+        return rank_recall(listed, [answer.lower() for answer in answers], k) if answers else 0.0
+
+    return score
+
+
 # ── labels ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 _BOX = re.compile(r"\\boxed\{([^{}]*)\}")
@@ -303,10 +366,11 @@ SCORERS: dict[str, Scorer] = {
         score.__name__: score
         for score in (
             *(em_mem0, em_squad, em_locomo, em_date, f1_mem0, f1_squad, f1_hotpot, f1_locomo, bleu1_mem0, rouge_l),
-            *(rouge_l_recall, sub_squad, sub_raw, event_recall, list_hit, list_hit_compat, keyword_hit, boxed, label),
-            *(graded, list_exact),
+            *(rouge_l_recall, rouge_lsum, sub_squad, sub_raw, event_recall, list_hit, list_hit_compat, keyword_hit),
+            *(keyword_hit_compat, boxed, label, graded, list_exact),
         )
     },
+    **{f"rank_recall@{k}": _rank_recall_at(k) for k in (1, 5, 10)},
 }
 """Name in `Probe.scorers` -> function."""
 
