@@ -132,11 +132,11 @@ def test_a_reader_never_changes_the_state() -> None:
     assert len(meddled.answers[1].turn.operations) == 2
 
 
-def test_a_probes_instruction_is_a_note_apart_from_the_question() -> None:
+def test_a_probes_prefix_is_a_note_apart_from_the_question() -> None:
     def noted(ctx: Ctx, given: Input) -> list[Message]:
         return [Message("user", f"{given.text} | {given.note}")]
 
-    probes = (Probe("a", "Rex ?", ("",), meta={"instruction": "one word"}), Probe("b", "Mia ?", ("",)))
+    probes = (Probe("a", "Rex ?", ("",), meta={"prefix": "one word"}), Probe("b", "Mia ?", ("",)))
     found = play(replace(TASK, probes=probes), reader=(Agent("reader", noted), Scripted(lambda m, t: m[-1].content)))
     assert [a.text for a in found.answers] == ["Rex ? | one word", "Mia ? | "]
 

@@ -16,7 +16,7 @@ async def ask_probe(
 ) -> Answer:
     """Let the reader answer one question on a fork of the state: the state itself never changes.
 
-    ``probe.meta["instruction"]`` (how this kind of question is to be answered) comes as the input's note.
+    ``probe.meta["prefix"]`` (how this kind of question is to be answered) comes as the input's note.
     """
     agent, policy = reader
     outer = EPISODE.get()
@@ -24,7 +24,7 @@ async def ask_probe(
     try:
         turn = await agent.respond(
             state.fork(),
-            Input(probe.question, probe.time, note=str(probe.meta.get("instruction", ""))),
+            Input(probe.question, probe.time, note=str(probe.meta.get("prefix", ""))),
             policy,
             helpers=helpers,
             stage=stage,
