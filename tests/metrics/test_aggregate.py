@@ -120,7 +120,7 @@ def test_published_overall_follows_from_the_category_numbers() -> None:
     ],
 )
 def test_the_mean_over_sources_is_plain(columns: str, mean: float) -> None:
-    """arXiv 2509.25911, tables 1 and 2: the columns as printed; the averages printed beside them are not their means."""
+    """arXiv 2509.25911, tables 1 and 2: columns as printed; the averages printed beside them are not their means."""
     found = [float(column) for column in columns.split()]
     scale = 1000 if max(found) > 100 else 100
     scores = [value / scale for value in found]
