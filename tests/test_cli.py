@@ -18,9 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from mnemon import __version__
 from mnemon.cli import common, main
+from mnemon.cli.demo import _curves
+from mnemon.cli.evaluate import _board
 from mnemon.policy import local
 from mnemon.runs import RunFolder
 from mnemon.tasks import locomo
@@ -165,6 +168,7 @@ def test_help_needs_no_torch() -> None:
         ("eval memory-r1 --data x --episodes 3", "--episodes is for the tiny world"),
         ("eval memory-r1 --data x --facts raw --reader y", "--facts needs --writer"),
         ("eval memory-r1 --data x", "--reader is needed with --data"),
+        ("eval memory-r1 --data x --reader y --conversations ,", "--conversations names none"),
         ("data show", "Missing argument 'FILE' (see mnemon data show --help)"),
     ],
 )
@@ -462,6 +466,65 @@ def test_talking(mnemon: Any, tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -
     assert "[from: " in said.out
     assert said.out.rstrip().endswith("you> /quit")
     assert "(empty)" in said.out
+
+
+def test_talking_badly(mnemon: Any, tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unknown command is named, a question mark may be wide, and no terminal at all ends the talk."""
+    monkeypatch.setattr(sys, "stdin", io.StringIO("/wat now\ncity of Anna？\n"))
+    said = mnemon("chat", tiny_run)
+    assert said.code == 0
+    assert "(there is no command /wat)" in said.out
+    assert "[from: no memory]" in said.out
+    monkeypatch.setattr(sys, "stdin", None)
+    assert mnemon("chat", tiny_run).code == 0
+
+
+def test_the_shipped_agents_have_a_name(mnemon: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("Anna adopted Rex\n/memory\n"))
+    said = mnemon("chat", "tiny", "--reader", "tiny")
+    assert said.code == 0
+    assert "m1: Anna pets Rex" in said.out
+
+
+def test_a_terminal_that_knows_only_ascii(tiny_run: Path) -> None:
+    code = f"import sys; from mnemon.cli import main; sys.exit(main(['chat', {str(tiny_run)!r}]))"
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONPATH": str(Path(__file__).parents[1] / "src")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, input="/½ → ?\n".encode(), capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_failed_endpoint_ends_a_script_not_a_conversation(
+    mnemon: Any, server: tuple[str, list[int]], monkeypatch: pytest.MonkeyPatch, terminal: bool
+) -> None:
+    lines = iter(["who is Miso?", "/memory"])
+    typed = io.StringIO("who is Miso?\n/memory\n")
+    typed.isatty = lambda: terminal  # type: ignore[method-assign]
+    monkeypatch.setattr(sys, "stdin", typed)
+    monkeypatch.setattr("builtins.input", lambda prompt: next(lines, None) or exec("raise EOFError"))
+    said = mnemon("chat", server[0])
+    assert said.code == (0 if terminal else 2)
+    assert ("(empty)" in said.out) == terminal
+    assert "no such model or path" in (said.out if terminal else said.err)
+
+
+def test_the_scoreboard_fits_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    header = ["who writes the memory", "T=6", "T=10", "T=78", "T=240", "T=6 unseen templates", "T=78 unseen templates"]
+    Console(width=80).print(_board([*header, "T=6 unseen people"], [["upsert, never delete"] + ["100.0 ± 25.0"] * 7]))
+    shown = capsys.readouterr().out
+    assert "…" not in shown
+    assert shown.count("± 25.0") == 7
+
+
+def test_the_demos_curve_ends_at_the_last_update(tmp_path: Path) -> None:
+    records = [{"phase": "eval", "update": update, "validation": update / 40} for update in (0, 20, 40)]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    page = io.StringIO()
+    _curves(tmp_path, Console(file=page, width=80))
+    assert "0" + "40".rjust(56) in page.getvalue()
 
 
 def _hear_interrupts() -> None:

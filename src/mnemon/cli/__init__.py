@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import time
@@ -58,6 +59,9 @@ def main(args: Sequence[str] | None = None) -> int:
     One process of several (torchrun) is left here and does not return.
     """
     given = list(sys.argv[1:] if args is None else args)
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that cannot show "→" shows "?"
+            stream.reconfigure(errors="replace")
     try:
         code = app(given, prog_name="mnemon", standalone_mode=False)
     except MnemonError as error:
@@ -74,11 +78,17 @@ def main(args: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         code = 130
     if code == 130:
-        again = ": the same command with --resume goes on from the last checkpoint" if given[:1] == ["train"] else ""
-        print(f"stopped{again}", file=sys.stderr)
+        print(f"stopped{_how_to_go_on(given)}", file=sys.stderr)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         _leave(int(code or 0))
     return int(code or 0)
+
+
+def _how_to_go_on(given: Sequence[str]) -> str:
+    if given[:1] == ["train"]:
+        return ": the same command with --resume goes on from the last checkpoint"
+    kept = given[:1] == ["demo"] or (given[:1] == ["eval"] and "--data" in given and "--out" in given)
+    return ": the same command goes on from there" if kept else ""
 
 
 def _complain(message: str) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import typer
 from rich.console import Console
@@ -17,6 +17,7 @@ from rich.markup import escape
 from mnemon.agent import Agent, State
 from mnemon.agents.memory_r1 import answerer, manager
 from mnemon.cli.common import agent_of, check_role, need_torch
+from mnemon.endpoint import EndpointError
 from mnemon.memory.memory import Operation
 from mnemon.policy.base import Scripted, run_sync
 from mnemon.policy.open import Opened, is_url, open_policy
@@ -25,6 +26,7 @@ from mnemon.tasks.tiny import words
 from mnemon.tasks.tiny.scripted import read_answer
 from mnemon.types import Input, MnemonError, Policy
 
+QUESTION = ("?", "？", "؟")
 HELP = """\
 A statement is read by the memory manager; a line that ends in "?" is answered from memory.
 /memory  what it holds    /history  every operation    /forget  start over    /help    /quit"""
@@ -44,11 +46,19 @@ class Talk:
     answers: Policy
     state: State
     tiny: bool
+    patient: bool = False
+    """Whether an endpoint's failure is shown and the conversation goes on: its memory would be lost otherwise."""
 
 
-def shipped() -> Path:
-    """The trained tiny agent that comes with the package."""
-    return Path(str(__file__)).resolve().parents[1] / "policy" / "assets" / "tiny"
+def shipped(role: Literal["writer", "reader"] = "writer") -> Path:
+    """The trained tiny manager, or answerer, that comes with the package."""
+    name = "tiny" if role == "writer" else "tiny_reader"
+    return Path(str(__file__)).resolve().parents[1] / "policy" / "assets" / name
+
+
+def named(spec: str, role: Literal["writer", "reader"]) -> str:
+    """What an option names: 'tiny' is the shipped agent of this role."""
+    return str(shipped(role)) if spec == "tiny" else spec
 
 
 def open_talk(run: str, reader: str | None) -> Talk:
@@ -95,11 +105,13 @@ async def _say(talk: Talk, text: str) -> str:
     """One line of the person: observe it, or answer it."""
     if talk.tiny:
         known = set(words.vocabulary())
-        text = " ".join(text.replace("?", " ?").rstrip(".!").split())
+        for mark in QUESTION:
+            text = text.replace(mark, " ?")
+        text = " ".join(text.rstrip(".!").split())
         strange = [word for word in text.split() if word not in known]
         if strange:
             return f"(the tiny model does not know: {', '.join(strange)}; /help shows sentences it knows)"
-    if text.endswith("?"):
+    if text.endswith(QUESTION):
         turn = await talk.reader.respond(talk.state.fork(), Input(text), talk.answers)
         used = "; ".join(entry.text for entry in turn.view or []) or "no memory"
         return f"{turn.reply or '(no answer)'}    [from: {used}]"
@@ -118,14 +130,20 @@ def _command(talk: Talk, text: str) -> str:
     if text == "/forget":
         talk.state = talk.writer.start()
         return "(a new, empty memory)"
-    return HELP + ("\n" + TINY_HINT.format(n=len(words.vocabulary())) if talk.tiny else "")
+    unknown = "" if text == "/help" else f"(there is no command {text.split()[0]})\n"
+    return unknown + HELP + ("\n" + TINY_HINT.format(n=len(words.vocabulary())) if talk.tiny else "")
 
 
 async def converse(talk: Talk, person: Person) -> None:
     """The loop: a person is an environment, the agent responds."""
     given = await person.reset()
     while given is not None and given.text not in ("/quit", "/exit"):
-        reply = _command(talk, given.text) if given.text.startswith("/") else await _say(talk, given.text)
+        try:
+            reply = _command(talk, given.text) if given.text.startswith("/") else await _say(talk, given.text)
+        except EndpointError as error:
+            if not talk.patient:
+                raise
+            reply = f"(error: {error})"
         given, _, _ = await person.step(reply)
 
 
@@ -141,7 +159,8 @@ def chat(
         str | None,
         typer.Option(
             metavar="MODEL",
-            help="Who answers: a run, model or URL (default: the same model; in the tiny world a rule).",
+            help="Who answers: a run, model or URL (default: the same model; in the tiny world a rule; 'tiny' is the "
+            "answerer that comes with mnemon, trained on memories of a dozen entries and more).",
         ),
     ] = None,
 ) -> None:
@@ -150,14 +169,15 @@ def chat(
         raise MnemonError(
             "no agent is shipped with this installation: name a run, a model or a URL, or run `mnemon demo` first"
         )
-    talk = open_talk(run or str(shipped()), reader)
+    talk = open_talk(named(run or "tiny", "writer"), named(reader, "reader") if reader else None)
     console = Console()
 
     def show(text: str) -> None:
         console.print(escape(text), highlight=False, soft_wrap=True)
 
     show(_command(talk, "/help"))
-    read: Callable[[str], str] = input if sys.stdin.isatty() else _piped
+    talk.patient = sys.stdin is not None and sys.stdin.isatty()
+    read: Callable[[str], str] = input if talk.patient else _piped
     before = signal.signal(signal.SIGINT, _interrupt)  # else asyncio keeps the first Ctrl-C for itself
     try:
         run_sync(converse(talk, Person(read, show)))
@@ -170,7 +190,7 @@ def _interrupt(*_: object) -> NoReturn:
 
 
 def _piped(prompt: str) -> str:
-    line = sys.stdin.readline()
+    line = sys.stdin.readline() if sys.stdin is not None else ""
     if not line:
         raise EOFError
     typer.echo(f"{prompt}{line.rstrip()}")

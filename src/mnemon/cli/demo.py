@@ -40,13 +40,16 @@ def demo(
 
     console = Console()
     console.print(
-        "A model of half a million weights learns what to remember. First it imitates a poor teacher (cold start),\n"
+        "A model of half a million weights learns what to remember. First it imitates a poor teacher (cold start), "
         "then it learns from nothing but whether later questions were answered (reinforcement learning, GRPO).\n"
     )
     started = time.monotonic()
     there = (run / "config.json").exists()
+    logged = len(RunFolder(run).metrics())
     start(TrainOptions(run=run, seed=seed, updates=updates, cold_updates=cold_updates, resume=there))
-    console.print(f"\ntrained in {(time.monotonic() - started) / 60:.1f} minutes; run folder: {run}\n")
+    trained = len(RunFolder(run).metrics()) > logged
+    took = f"trained in {(time.monotonic() - started) / 60:.1f} minutes; " if trained else ""
+    console.print(f"\n{took}run folder: {run}\n", soft_wrap=True)
     show(run, console)
 
 
@@ -101,10 +104,13 @@ def _baselines(means: dict[tuple[str, int], float], tasks: list, long: list) -> 
 
 def _curves(run: Path, console: Console) -> None:
     records = RunFolder(run).metrics()
-    points = [record["validation"] for record in records if record.get("phase") == "eval"]
+    evaluated = [record for record in records if record.get("phase") == "eval"]
+    points = [record["validation"] for record in evaluated]
     if len(points) > 1:
         console.print("\nvalidation accuracy over the updates (0 = cold start)")
-        console.print(terminal_curve(points, width=60, height=8, low=0.0, high=1.0), highlight=False)
+        console.print(
+            terminal_curve(points, width=60, height=8, low=0.0, high=1.0, last=evaluated[-1]["update"]), highlight=False
+        )
     try:
         curves(
             [r for r in records if r.get("phase") in ("eval", "train")],

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from mnemon.agents.memory_r1 import answerer, manager
-from mnemon.cli.chat import shipped
+from mnemon.cli.chat import named, shipped
 from mnemon.cli.common import agent_of, check_role, need_torch, refuse
 from mnemon.policy.base import run_sync
 from mnemon.policy.open import open_policy
@@ -48,7 +49,11 @@ def memory_r1(
     ] = None,
     reader: Annotated[
         str | None,
-        typer.Option(metavar="MODEL", help="Who answers: PATH, hub id or URL (in the tiny world a rule by default)."),
+        typer.Option(
+            metavar="MODEL",
+            help="Who answers: PATH, hub id or URL (in the tiny world a rule by default; 'tiny' is the answerer "
+            "that comes with mnemon, trained on memories of a dozen entries and more).",
+        ),
     ] = None,
     extractor: Annotated[
         str | None, typer.Option(metavar="MODEL", help="Who extracts facts (default: the writer's model).")
@@ -95,6 +100,9 @@ def memory_r1(
     refuse(context, ("episodes",), "is for the tiny world: --split or --conversations choose from --data")
     if writer in (None, "turns"):
         refuse(context, ("extractor", "facts"), "needs --writer: stored turns are not read by a model")
+    chosen = None if conversations is None else [name.strip() for name in conversations.split(",") if name.strip()]
+    if chosen == []:
+        raise MnemonError("--conversations names none: give ids like conv-41,conv-42, or leave it out for the split")
     if reader is None:
         raise MnemonError("--reader is needed with --data: PATH, hub id or URL of the answering model")
     from mnemon.eval.locomo import evaluate_locomo
@@ -119,7 +127,7 @@ def memory_r1(
             (reading, answering.policy),
             writing,
             split=split,
-            conversations=conversations.split(",") if conversations else None,
+            conversations=chosen,
             adversarial=adversarial,
             skip_bad=skip_bad,
             helpers=helpers,
@@ -134,10 +142,10 @@ def memory_r1(
 
 def _tiny(writer: str | None, reader: str | None, episodes: int, out: Path | None) -> None:
     """The tiny world: lengths, unseen templates and people, beside the scripted policies."""
-    spec = writer or str(shipped())
+    spec = named(writer or "tiny", "writer")
     if writer is None and not shipped().exists():
         raise MnemonError("no agent is shipped with this installation: name a run with --writer")
-    need_torch("the tiny world's models")
+    need_torch("the tiny world")
     from mnemon.recipes.memory_r1.tiny import tiny_manager
     from mnemon.recipes.memory_r1.tiny_eval import measure, rows_of
 
@@ -146,15 +154,22 @@ def _tiny(writer: str | None, reader: str | None, episodes: int, out: Path | Non
         raise MnemonError(f"{spec} was not trained in the tiny world: evaluate it with --data locomo10.json")
     check_role(opened, spec, "writer")
     agent_of(tiny_manager, opened, spec)
-    found = measure(opened.policy, episodes, reader=reader)
-    table = Table(title=f"tiny world, answers right (± standard error over episodes): {spec}")
-    header, rows = rows_of(found)
-    for name in header:
-        table.add_column(name, justify="left" if name == header[0] else "right")
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)
+    found = measure(opened.policy, episodes, reader=named(reader, "reader") if reader else None)
+    console = Console()
+    console.print(f"tiny world, answers right in % (± standard error over episodes): {spec}", soft_wrap=True)
+    console.print(_board(*rows_of(found)))
     if out is not None:
         from mnemon.runs import atomic_write_json
 
         atomic_write_json(out / "tiny.json" if out.suffix != ".json" else out, found)
+
+
+def _board(header: list[str], rows: list[list[str]]) -> Table:
+    """For a terminal of 80 columns: one word of a heading, and an error below its mean, to a line."""
+    table = Table(box=SIMPLE_HEAD, padding=0, pad_edge=False)
+    table.add_column(header[0], no_wrap=True)
+    for name in header[1:]:
+        table.add_column(name.replace(" ", "\n"), justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(row[0], *(cell.replace(" ± ", "\n± ") for cell in row[1:]))
+    return table
