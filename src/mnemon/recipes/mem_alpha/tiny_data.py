@@ -150,7 +150,10 @@ def cold_rows(agent: Agent, ids: dict[str, int], count: int, seed: int, demonstr
         first = seed * 1_000_003
         while len(rows) < until:
             at = len(rows)
-            tasks = [make_task(first + at + i, lengths[i % len(lengths)], "train", slack=1) for i in range(24)]
+            tasks = [
+                make_task(first + at + i, lengths[i % len(lengths)], slack=1, restate=0.3 if masked else 0.1)
+                for i in range(24)
+            ]
             run_sync(rollouts(agent, tasks, driver(decide, shown, masked), start=start_state))
         del rows[until:]
 

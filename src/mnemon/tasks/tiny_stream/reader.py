@@ -89,3 +89,33 @@ def read_answer(messages: Sequence[Message], tools: Sequence[ToolSchema]) -> str
         if line.subject:
             facts.setdefault((line.subject, line.attribute), list(line.values))
     return answer(facts, read_question(question.partition(" ")[2]))
+
+
+# ── a flat memory ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def read_paragraph(text: str) -> Facts:
+    """The facts of one paragraph: "User city Rome Ben pet Rex …", an entry behind the other."""
+    facts: Facts = {}
+    parts = text.split()
+    for at, word in enumerate(parts):
+        if read_line("", "semantic", " ".join(parts[at : at + 2])).subject:
+            key = (word, parts[at + 1])
+            facts[key] = []
+        elif facts and word != key[1]:
+            facts[key].append(word)
+    return facts
+
+
+def flat_reader() -> Reader:
+    """The rule reader of a memory that is one paragraph: it sees all of it."""
+
+    def prompt(ctx: Ctx, given: Input) -> Sequence[Message]:
+        text = " ".join(entry.text for entry in ctx.memory.entries())
+        return [Message("user", f"{text}\nquestion: {given.text}", kind="input", pinned=True)]
+
+    def reply(messages: Sequence[Message], tools: Sequence[ToolSchema]) -> str:
+        text, question = messages[-1].content.split("\nquestion: ")
+        return answer(read_paragraph(text), read_question(question))
+
+    return Agent(role="reader", prompt=prompt), Scripted(reply)

@@ -35,14 +35,12 @@ PLACES = tuple(
 )
 LABELS = tuple("red blue green yellow black white brown pink grey orange purple silver".split())
 TOPICS = {
-    "birds": "owl robin eagle raven swan stork finch heron parrot falcon gull wren".split(),
-    "tools": "hammer vise drill pliers wrench chisel file axe spade rake clamp shovel".split(),
-    "fruits": "apple pear plum cherry mango melon banana grape lemon peach fig kiwi".split(),
-    "clothes": "coat hat shirt glove sock skirt belt boot dress jacket sweater cap".split(),
-    "metals": "iron copper zinc nickel lead tin gold cobalt chrome titanium platinum bronze".split(),
-    "trees": "oak pine birch maple willow cedar elm beech poplar spruce larch alder".split(),
-    "fish": "trout carp salmon herring tuna pike perch cod eel sole plaice sardine".split(),
-    "toys": "doll kite ball puzzle yoyo marble robot balloon domino whistle rattle swing".split(),
+    "birds": "owl robin eagle raven swan stork finch heron".split(),
+    "tools": "hammer vise drill pliers wrench chisel axe spade".split(),
+    "fruits": "apple pear plum cherry mango melon banana grape".split(),
+    "clothes": "coat hat shirt glove sock skirt belt boot".split(),
+    "metals": "iron copper zinc nickel tin gold cobalt bronze".split(),
+    "trees": "oak pine birch maple willow cedar elm beech".split(),
 }
 """What things are. A rule "birds are red" is shown by things of the topic only, never said."""
 

@@ -171,8 +171,13 @@ class _Cast:
         return _Cast(facts, travellers, tuple(rng.sample(list(words.TOPICS), 2 if length < 20 else 4)))
 
 
-def sample_stream(rng: random.Random, length: int, split: Split = "train", templates: Templates = "seen") -> Stream:
-    """`length` chunks about roughly one person per three chunks; each is about the user and at most two others."""
+def sample_stream(
+    rng: random.Random, length: int, split: Split = "train", templates: Templates = "seen", restate: float = 0.1
+) -> Stream:
+    """`length` chunks about roughly one person per three chunks; each is about the user and at most two others.
+
+    restate: how often a fact that holds is only said again when it is touched.
+    """
     if not 1 <= length < words.LAST_DAY:
         raise MnemonError(f"a stream has 1 to {words.LAST_DAY - 1} chunks (one per day), not {length}")
     stream, cast = Stream(), _Cast.sample(rng, length, split)
@@ -180,7 +185,7 @@ def sample_stream(rng: random.Random, length: int, split: Split = "train", templ
     others = [person for person in cast.facts if person != words.USER]
     for number in range(length):
         around = rng.sample(others, 2)
-        maker = _Maker(rng, stream, cast, around, split, templates, words.DAYS[first + number])
+        maker = _Maker(rng, stream, cast, around, split, templates, words.DAYS[first + number], restate)
         wanted = rng.choice((2, 3, 3, 4))
         said: list[Said] = []
         while len(said) < wanted:
@@ -204,6 +209,7 @@ class _Maker:
     split: Split
     templates: Templates
     day: str
+    restate: float
 
     def draw(self) -> Said | None:
         """A sentence, or None where what was drawn has nothing left to say."""
@@ -230,7 +236,7 @@ class _Maker:
         fresh = [v for v in self._values(person, attribute) if v not in held]
         if attribute == "pet":  # nobody takes over a pet: its owner stays one person
             fresh = [v for v in fresh if not any(pet == v and p != person for p, pet in self.stream.held)]
-        if held and rng.random() < 0.1:
+        if held and rng.random() < self.restate:
             return Said("restate", self._text("state", attribute, p=person, v=held[0]), person, attribute, held[0])
         if held and rng.random() < 0.3:
             return Said("end", self._text("remove", attribute, p=person, v=held[0]), person, attribute, held[0])
@@ -258,7 +264,7 @@ class _Maker:
         fresh = [v for v in self._values(words.BOX, topic) if v not in held]
         label = held[0] if held and self.rng.random() < 0.5 else self.rng.choice(fresh)
         things = [thing for thing in words.TOPICS[topic] if thing not in self.stream.shown]
-        if len(things) < 4:
+        if len(things) < 3:
             things = [thing for thing in words.TOPICS[topic] if thing in self.stream.shown]
         thing = self.rng.choice(things)
         self.stream.shown.add(thing)
@@ -317,6 +323,7 @@ def make_task(
     templates: Templates = "seen",
     slack: int = 0,
     most: int | None = None,
+    restate: float = 0.1,
 ) -> Task:
     """One task row, the same for the same arguments on every machine.
 
@@ -324,9 +331,9 @@ def make_task(
     facts), `stream`, `source`. At most `most` questions (default: up to 3 per kind, for long streams half the chunks).
     """
     rng = random.Random(f"stream/{split}/{templates}/{length}/{seed}")
-    stream = sample_stream(rng, length, split, templates)
+    stream = sample_stream(rng, length, split, templates, restate)
     while len({section_of(*key) for key in stream.touched}) < 3:
-        stream = sample_stream(rng, length, split, templates)
+        stream = sample_stream(rng, length, split, templates, restate)
     probes = probes_of(rng, stream, most or max(10, length // 2))
     inputs = [Input(chunk.text, chunk.day, (str(i),)) for i, chunk in enumerate(stream.chunks)]
     extra = {"core": 2, "episodic": 4, "semantic": 3}
