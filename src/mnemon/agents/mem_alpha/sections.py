@@ -61,7 +61,7 @@ _DATES = [
     )
 ]
 _CLOCK = re.compile(r"\b(\d{1,2}):(\d{2})(?::\d{2})?(?:\s*(am|pm)\b)?", re.IGNORECASE)
-_NEAR = 20  # characters between a date and its time of day
+_NEAR = 14  # characters between a date and its time of day
 
 Moment = tuple[int, int, int, int, int]
 
