@@ -96,6 +96,13 @@ def test_cut_keeps_whole_words(given: str, kept: str) -> None:
     assert memory.add(given).text == kept
 
 
+def test_a_cut_may_be_marked_and_the_mark_counts() -> None:
+    memory = Memory([Section("core", "text", max_tokens=3, overflow="mark")])
+    assert memory.add("one two three four").text == "one two [cut]"
+    assert memory.update(1, "one two three").text == "one two three"
+    refused("too_long", lambda: Memory([Section("core", "text", max_tokens=1, overflow="mark")]).add("one two"))
+
+
 def test_cut_counts_characters_where_words_have_no_spaces() -> None:
     memory = Memory([Section("core", "text", max_tokens=4, overflow="cut")], counter=len)
     assert memory.add("我喜欢红色的猫").text == "我喜欢红"

@@ -110,6 +110,16 @@ def test_hand_computed() -> None:
     assert index.search("dog dog", 1) == [(0, pytest.approx(2 * expected[0][1]))]
 
 
+def test_small_banks_of_the_paper() -> None:
+    """One or two entries: Okapi's idf is negative or 0, so a match does not rank; with idf="plus" it does."""
+    okapi, plus = (Lexical(stem=False, stop_words=False, idf=idf) for idf in ("okapi", "plus"))
+    one, two = ["alice likes tea"], ["alice likes tea", "bob likes coffee"]
+    assert rank(okapi, "tea", one, 2, all=True) == [(0, pytest.approx(-0.2747, abs=1e-4))]
+    assert rank(plus, "tea", one, 2, all=True) == [(0, pytest.approx(math.log(1 + 0.5 / 1.5)))]
+    assert rank(okapi, "tea", two, 2, all=True) == [(0, 0.0), (1, 0.0)]
+    assert rank(plus, "tea", two, 2, all=True) == [(0, pytest.approx(math.log(2))), (1, 0.0)]
+
+
 def test_ties_and_padding_and_restriction() -> None:
     index = Lexical().index()
     for i in (9, 3, 7, 1):

@@ -7,6 +7,7 @@ an error of its own and changes nothing (paper: most are accepted in silence), t
 with its instructions), events are shown in the order of their time (paper: in the order of their score).
 """
 
+from mnemon.agents.mem_alpha import qwen
 from mnemon.agents.mem_alpha.agents import NEWEST, reader, reply_limit, writer
 from mnemon.agents.mem_alpha.judge import Edit, judge, judge_prompt
 from mnemon.agents.mem_alpha.sections import CORE, EPISODIC, FLAT, NAMES, SEMANTIC, chronological, layout, moment
@@ -25,6 +26,7 @@ __all__ = [
     "judge_prompt",
     "layout",
     "moment",
+    "qwen",
     "reader",
     "reply_limit",
     "tools",
