@@ -20,7 +20,7 @@ from mnemon.types import MnemonError, Policy
 app = typer.Typer(help="Evaluate a memory agent.")
 
 REAL_ONLY = (
-    "split", "extractor", "k", "distill", "facts", "conversations", "adversarial", "max_reply", "max_prompt",
+    "split", "extractor", "judge", "k", "distill", "facts", "conversations", "adversarial", "max_reply", "max_prompt",
     "concurrency", "chunk", "seed", "skip_bad",
 )  # fmt: skip
 """Options that mean nothing in the tiny world."""
@@ -57,6 +57,12 @@ def memory_r1(
     ] = None,
     extractor: Annotated[
         str | None, typer.Option(metavar="MODEL", help="Who extracts facts (default: the writer's model).")
+    ] = None,
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL", help="Who says whether an answer is right, beside the metrics (default: nobody)."
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="For banks, answers and the report; a rerun goes on there.")
@@ -121,6 +127,7 @@ def memory_r1(
         writing = (agent_of(manager, opened, writer, extract=facts, window=max_prompt), opened.policy)
         if extractor is not None:
             helpers["extractor"] = open_policy(extractor, **options).policy
+    judging = open_policy(judge, **{**options, "max_tokens": 256}).policy if judge is not None else None
     report = run_sync(
         evaluate_locomo(
             data,
@@ -131,6 +138,7 @@ def memory_r1(
             adversarial=adversarial,
             skip_bad=skip_bad,
             helpers=helpers,
+            judge=judging,
             out=out,
             seed=seed,
             chunk=chunk,

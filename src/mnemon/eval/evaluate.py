@@ -35,6 +35,7 @@ from mnemon.eval.banks import (
     raw_turns,
     read_task,
 )
+from mnemon.eval.judge import AGAIN, NAME, PROMPT, judge_answer
 from mnemon.eval.report import Report
 from mnemon.eval.settings import (
     MAY_CHANGE,
@@ -49,7 +50,7 @@ from mnemon.memory.memory import Entry, count_words
 from mnemon.metrics import evidence_recall, scorer
 from mnemon.policy.base import EPISODE, EpisodeKey, run_lockstep
 from mnemon.rewards import answer_score
-from mnemon.runs import RunFolder, atomic_write_text, plain, read_jsonl, versions, writing
+from mnemon.runs import RunFolder, atomic_write_text, plain, read_jsonl, settings_hash, versions, writing
 from mnemon.train.progress import Progress
 from mnemon.types import JSON, Answer, MnemonError, Policy, Probe, Task, Unscorable
 
@@ -67,6 +68,7 @@ async def evaluate(
     out: str | Path | None = None,
     helpers: Mapping[str, Policy] | None = None,
     metrics: Sequence[str] | None = None,
+    judge: Policy | None = None,
     seed: int = 0,
     chunk: int = 64,
     settings: Mapping[str, Any] | None = None,
@@ -80,6 +82,8 @@ async def evaluate(
     start(task): the state that a task begins from (default: the writer's empty one).
     out: the folder, which is also what a rerun resumes; None keeps nothing.
     metrics: scorer names for every probe that has answers (default: each probe's own).
+    judge: a model that says of every answer whether it is right (`mnemon.eval.judge`): the score "judge". A reply that
+        cannot be read is counted as the event "judge_unreadable" and gives no score.
     chunk: questions (or tasks, while reading) under way together: the batch of a local model, the unit of memory.
     settings: what else describes the run (data file and its hash …); compared on resume and part of the report.
     categories: heading -> {category id: name}. quiet: no progress on standard error (there is none without a
@@ -94,6 +98,8 @@ async def evaluate(
         writer = (raw_turns(), no_policy)
     _check(tasks, metrics)
     described = await asyncio.to_thread(_settings, tasks, reader, writer, start, helpers or {}, metrics, settings)
+    if judge is not None:
+        described["judge"] = {"policy": describe_policy(judge), "prompt": settings_hash({"prompt": [PROMPT, AGAIN]})}
     run = RunFolder(out) if out is not None else None
     resume = run is not None and run.config_file.exists()
     with run.start(described, seed=seed, resume=resume, may_change=MAY_CHANGE) if run else nullcontext():
@@ -102,7 +108,7 @@ async def evaluate(
         banks = [await open_bank(task, writer[0] if writer else None, start, folder) for task in tasks]
         if writer is not None:
             await _read(banks, writer, folder, helpers, seed, chunk, quiet)
-        asking = _Asking(reader, helpers, metrics, seed, folder / "answers.jsonl" if folder else None)
+        asking = _Asking(reader, helpers, metrics, judge, seed, folder / "answers.jsonl" if folder else None)
         asking.known = _known(asking.file)
         await _ask(asking, banks, chunk, quiet)
         report = _report(asking, banks, {"seed": seed, **described}, categories or {})
@@ -199,6 +205,7 @@ class _Asking:
     reader: Reader
     helpers: Mapping[str, Policy] | None
     metrics: Sequence[str] | None
+    judge: Policy | None
     seed: int
     file: Path | None
     known: dict[tuple[str, str], JSON] = field(default_factory=dict)
@@ -210,16 +217,30 @@ class _Asking:
         token = EPISODE.set(EpisodeKey(self.seed, task=question.task.id))
         try:
             answer = await ask_probe(self.reader, question.state, question.probe, self.helpers, question.stage)
+            record = answer_record(question, answer, _metrics_of(question.probe, self.metrics))
+            if self.judge is not None and question.probe.answers:
+                await _judged(self.judge, question.probe, record)
         except FAILURES as error:
             self.failed[question.key] = str(error) or type(error).__name__
             return
         finally:
             EPISODE.reset(token)
-        record = answer_record(question, answer, _metrics_of(question.probe, self.metrics))
         record["seconds"] = round(time.perf_counter() - started, 3)
         if self.file is not None:
             _append(self.file, record)
         self.known[question.key] = record
+
+
+async def _judged(judge: Policy, probe: Probe, record: JSON) -> None:
+    """Write the judge's verdict, and what it cost, into a record."""
+    verdict, calls = await judge_answer(judge, probe, record["prediction"])
+    if calls:
+        record["calls"][NAME] = calls
+    if verdict.score is not None:
+        record["scores"][NAME] = verdict.score
+    if verdict.error:
+        event = "judge_unreadable" if verdict.score is None else "judge_other_label"
+        record["events"][event] = record["events"].get(event, 0) + 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from mnemon.runs import plain, settings_hash
 from mnemon.tasks.script import Script
 from mnemon.types import JSON, Policy, Probe, Task
 
-MAY_CHANGE = ("reader.policy.url", "writer.policy.url")
+MAY_CHANGE = ("reader.policy.url", "writer.policy.url", "judge.policy.url")
 """Settings that a resumed evaluation may change: a server that moved to another port is still the same model."""
 
 
