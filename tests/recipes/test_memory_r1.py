@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import torch
 
+from mnemon.policy.base import Scripted
+from mnemon.policy.open import Opened
 from mnemon.recipes.memory_r1 import locomo as real
 from mnemon.recipes.memory_r1 import run as recipe
 from mnemon.recipes.memory_r1.options import TrainOptions
@@ -88,6 +90,38 @@ def test_what_changes_a_real_run_is_in_its_description(data: Path, monkeypatch: 
             options = replace(plain, role=role, **change)
             assert described_by(monkeypatch, options) != described_by(monkeypatch, replace(plain, role=role)), change
     assert described_by(monkeypatch, plain) == first
+
+
+def test_a_partner_that_was_trained_further_is_another_partner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    partner, model = tmp_path / "manager", tmp_path / "model"
+    model.mkdir()
+
+    def checkpoint(step: int) -> None:
+        folder = partner / "checkpoints" / f"step-{step:08d}"
+        folder.mkdir(parents=True)
+        (folder / "meta.json").write_text(json.dumps({"step": step, "extra": {}, "files": {}}))
+
+    checkpoint(1)
+    options = TrainOptions(role="reader", writer=str(partner), policy=str(model), run=tmp_path / "run")
+    first = described_by(monkeypatch, options)
+    assert first["checkpoints"] == {"writer": str(partner / "checkpoints/step-00000001/model")}
+    checkpoint(2)
+    assert described_by(monkeypatch, options) != first
+    assert "checkpoints" not in described_by(monkeypatch, replace(options, writer="oracle"))
+
+
+def test_a_model_in_two_roles_is_loaded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[str] = []
+
+    def opening(spec: str, **settings: Any) -> Opened:
+        loaded.append(spec)
+        return Opened(Scripted(lambda messages, tools: ""), spec, None, {})
+
+    monkeypatch.setattr(recipe, "open_policy", opening)
+    frozen = recipe.Frozen(TrainOptions(policy="some/model", run=tmp_path), recipe.configured(TrainOptions()))
+    for spec, role in ((None, "extractor"), ("other/model", "reader"), ("some/model", "manager")):
+        frozen.open(spec, role)
+    assert loaded == ["some/model", "other/model"]
 
 
 # ── tasks ────────────────────────────────────────────────────────────────────────────────────────────────────────────

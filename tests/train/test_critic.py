@@ -38,6 +38,23 @@ def with_returns(trainer: Trainer, rows: list[Row]) -> None:
         place_gae([r for r in rows if r.trajectory_id == key], {}, terminal=float(key[-1]))
 
 
+def test_values_under_autocast_have_the_precision_of_float32(lm: MakeLM, rows: list[Row]) -> None:
+    trainer = Trainer(lm(), config(precision="bfloat16"), critic="copy")
+    assert trainer.critic is not None
+    nn.init.normal_(trainer.critic.head.weight)
+    values = torch.from_numpy(np.concatenate([v[r.sampled] for v, r in zip(trainer.values(rows), rows, strict=True)]))
+    assert (values != values.bfloat16().float()).any()
+
+
+def test_a_given_critic_is_trained_in_float32(lm: MakeLM, rows: list[Row]) -> None:
+    given: Any = lm()
+    trainer = Trainer(lm(), config(precision="bfloat16"), critic=given.model.bfloat16())
+    with_returns(trainer, rows)
+    trainer.step(rows)
+    assert trainer.critic is not None
+    assert {p.dtype for p in trainer.critic.trained()} == {torch.float32}
+
+
 def test_critic_gradient_equals_the_plain_one(lm: MakeLM, rows: list[Row], close: Close) -> None:
     trainer = Trainer(lm(), config(value_coef=0.5, token_budget=30), critic="copy")
     critic = trainer.critic

@@ -25,7 +25,15 @@ from mnemon.algos.losses import clipped_surrogate, kl_estimate, value_loss, weig
 from mnemon.train import fsdp, state
 from mnemon.train.batch import Batch, Row, micro_batches, pad
 from mnemon.train.config import Lora, TrainConfig, lr_factor
-from mnemon.train.models import Critic, adamw, checkpoint_activations, is_peft, make_critic, with_lora
+from mnemon.train.models import (
+    Critic,
+    adamw,
+    checkpoint_activations,
+    is_peft,
+    keep_in_float32,
+    make_critic,
+    with_lora,
+)
 from mnemon.train.ranks import broadcast_parameters, check_world, fill_gradients, gather, shards, sum_gradients, world
 from mnemon.train.scoring import Scorer, backbone
 from mnemon.train.sums import Sums, metrics
@@ -67,9 +75,7 @@ class Trainer:
         self.token_budget = config.token_budget or (1024 if self.device.type == "cpu" else 16384)
         if config.gradient_checkpointing:
             checkpoint_activations(self.model)
-        for p in self.model.parameters():
-            if p.requires_grad and p.dtype in (torch.float16, torch.bfloat16):
-                p.data = p.data.float()  # half-precision parameters lose updates far smaller than themselves
+        keep_in_float32(self.model.parameters())
         broadcast_parameters(self.model)
         self.scorer = Scorer(self.model, sparse=not config.gradient_checkpointing)
         self._own_reference = reference is None and config.kl_coef > 0 and not is_peft(self.model)
@@ -77,6 +83,7 @@ class Trainer:
         self.critic: Critic | None = make_critic(self.model, critic)
         if self.critic is not None:
             self.critic = self.critic.to(self.device).eval()
+            keep_in_float32(self.critic.trained())
             broadcast_parameters(self.critic)
         if config.fsdp:
             self._shard()

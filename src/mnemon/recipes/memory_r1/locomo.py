@@ -167,6 +167,7 @@ def writer_problem(
             return agent.start()
         if task.id not in banks:
             banks[task.id] = raw_bank(agent, {**before, **held_before}[task.id])
+            banks[task.id].memory.prepare(agent.retriever)  # once, not in every member's fork
         return banks[task.id]
 
     greedy = _greedy(policy)
@@ -218,6 +219,9 @@ def reader_problem(
             f"no bank was built for {', '.join(sorted(missing))}: build the banks of all conversations first"
         )
     greedy = _greedy(policy)
+
+    for memory in banks.values():
+        memory.prepare(agent.retriever)  # once, not in every member's fork
 
     def start(task: Task) -> State:
         return State(banks[task.meta["conversation"]])

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from mnemon.memory.memory import Memory
 from mnemon.policy.base import Scripted, run_sync
 from mnemon.policy.cache import CachedPolicy
 from mnemon.policy.local import LocalPolicy, load_model
-from mnemon.policy.open import is_url, model_source, open_policy
+from mnemon.policy.open import Opened, is_url, model_source, open_policy
 from mnemon.recipes.memory_r1 import locomo as real
 from mnemon.recipes.memory_r1 import tiny, tiny_reader
 from mnemon.recipes.memory_r1.options import TrainOptions
@@ -119,6 +120,7 @@ def _tiny(options: TrainOptions) -> dict[str, Any]:
         _print_tiny_plan(options, settings)
         return {}
     described = {"recipe": "memory-r1", "world": "tiny", "role": options.role, **_settings(options, settings)}
+    described |= checkpoints_of(options)
     with opened(options, described) as run:
         cold = options.policy
         writer, reader = options.writer or "oracle", reader_of(options.reader)
@@ -141,6 +143,14 @@ def _settings(options: TrainOptions, settings: tiny.TinySettings) -> dict[str, A
         "cold_updates": settings.reader_cold_updates if reading else settings.cold_updates,
         "train_tasks": settings.train_tasks,
     }
+
+
+def checkpoints_of(options: TrainOptions) -> dict[str, Any]:
+    """The checkpoints behind models that were named by their run: a run that was trained further is another model."""
+    named = {name: getattr(options, name) for name in ("policy", "writer", "reader", "extractor")}
+    found = {name: (spec, model_source(spec)[0]) for name, spec in named.items() if spec and Path(spec).is_dir()}
+    opened = {name: source for name, (spec, source) in found.items() if source != spec}
+    return {"checkpoints": opened} if opened else {}
 
 
 def _print_tiny_plan(options: TrainOptions, settings: tiny.TinySettings) -> None:
@@ -219,6 +229,7 @@ def _locomo(options: TrainOptions) -> dict[str, Any]:
         },
         "agent": setting.manager if options.role == "writer" else setting.answerer,
         "partner": setting.answerer if options.role == "writer" else setting.manager,
+        **checkpoints_of(options),
         "lengths": {"prompt": setting.prompt_tokens, "reply": setting.reply_tokens},
         "loop": dataclasses.asdict(setting.loop),
         "train": dataclasses.asdict(setting.train),
@@ -240,17 +251,25 @@ def _locomo(options: TrainOptions) -> dict[str, Any]:
         return train(problem, trainer, setting.loop, run, tokenizer)
 
 
-def _frozen(spec: str | None, options: TrainOptions, setting: Preset, cache: str) -> Policy:
-    """A frozen helper: by its name, or a second copy of the starting policy; greedy, answers cached in the run's
-    folder.
+class Frozen:
+    """The frozen helpers of a run: by their names, or second copies of the starting policy; greedy. A model that is
+    asked in two roles is loaded once. Answers are cached in the run's folder, one file per role and process.
     """
-    partner = open_policy(spec or options.policy, temperature=0.0, max_tokens=setting.reply_tokens)
-    folder = options.run / "cache"
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    rank = world()[0]
-    name = f"{cache}.jsonl" if rank == 0 else f"{cache}.{rank}.jsonl"
-    return CachedPolicy(partner.policy, folder / name, key=str(partner.path or partner.spec))  # a run's checkpoint
+
+    def __init__(self, options: TrainOptions, setting: Preset) -> None:
+        self.options, self.setting = options, setting
+        self.models: dict[str, Opened] = {}
+
+    def open(self, spec: str | None, role: str) -> Policy:
+        """The policy behind `spec` (None: the starting policy)."""
+        name = spec or self.options.policy
+        if name not in self.models:
+            self.models[name] = open_policy(name, temperature=0.0, max_tokens=self.setting.reply_tokens)
+        model, folder, rank = self.models[name], self.options.run / "cache", world()[0]
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        file = folder / (f"{role}.jsonl" if rank == 0 else f"{role}.{rank}.jsonl")
+        return CachedPolicy(model.policy, file, key=str(model.path or model.spec))  # of a run: its checkpoint
 
 
 def _problem(
@@ -261,38 +280,38 @@ def _problem(
     held: Sequence[locomo.Conversation],
 ) -> Problem:
     helpers: dict[str, Policy] = {}
+    frozen = Frozen(options, setting)
     if setting.manager["extract"] == "policy":
-        helpers["extractor"] = _frozen(options.extractor, options, setting, "extractor")
+        helpers["extractor"] = frozen.open(options.extractor, "extractor")
     if options.role == "writer":
         reader = answerer(**setting.answerer, window=setting.prompt_tokens)
-        partner = _frozen(options.reader, options, setting, "reader")
+        partner = frozen.open(options.reader, "reader")
         return real.writer_problem(
             conversations, held, setting, policy, (reader, partner),
             construction=options.construction, helpers=helpers, train_tasks=options.train_questions,
         )  # fmt: skip
-    banks = build_banks(options, setting, [*conversations, *held], helpers)
+    banks = build_banks(frozen, [*conversations, *held], helpers)
     return real.reader_problem(conversations, held, setting, policy, banks, train_questions=options.train_questions)
 
 
 def build_banks(
-    options: TrainOptions,
-    setting: Preset,
+    frozen: Frozen,
     conversations: Sequence[locomo.Conversation],
     helpers: Mapping[str, Policy],
 ) -> dict[str, Memory]:
     """The bank of each conversation, by the frozen manager, or every turn as it stands (--writer turns)."""
+    setting, spec = frozen.setting, frozen.options.writer or "turns"
     agent: Agent = manager(**setting.manager, window=setting.prompt_tokens)
-    spec = options.writer or "turns"
     banks: dict[str, Memory] = {}
     if spec == "turns":
         for conversation in conversations:
             banks[conversation.id] = real.raw_bank(agent, real.all_inputs(conversation, 1)).memory
         return banks
-    writing = _frozen(spec, options, setting, "manager")
-    with Progress("building banks", len(conversations)) as progress:
+    policy = frozen.open(spec, "manager")
+    with Progress("building banks", len(conversations), quiet=world()[0] != 0) as progress:
         for conversation in conversations:
             task = real.conversation_task(conversation, setting.turns_per_input)
-            played = run_sync(rollouts(agent, [task], writing, helpers=helpers))
+            played = run_sync(rollouts(agent, [task], policy, helpers=helpers))
             state: State = played[0][0].state
             banks[conversation.id] = state.memory
             progress.advance({})
