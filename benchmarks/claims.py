@@ -14,19 +14,19 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import claims_report
 import torch
 
 from mnemon.policy.base import run_sync
 from mnemon.policy.local import LocalPolicy
 from mnemon.recipes.memory_r1 import tiny, tiny_reader
-from mnemon.recipes.memory_r1.tiny_eval import mean_and_error
 from mnemon.rewards import answer_score
-from mnemon.runs import RunFolder
+from mnemon.runs import RunFolder, atomic_write_text
 from mnemon.tasks.tiny import make_task, make_tasks
 from mnemon.types import Task
 
@@ -36,6 +36,8 @@ MANAGERS = Path("runs/tiny_world")
 """The managers and their cold starts are those of benchmarks/tiny_world.py, which runs first."""
 SEEDS = (0, 1, 2)
 FEW = (30, 152, 600)
+ANSWERERS = ("answerer", "answerer_direct", "answerer_ppo")
+PARTS = ("manager_ppo", "manager_trajectory", *(f"few_{n}" for n in FEW), *ANSWERERS)
 
 
 def tasks_with(questions: int, settings: tiny.TinySettings) -> int:
@@ -137,7 +139,7 @@ def measure() -> dict[str, Any]:  # noqa: C901
             found[kind].setdefault(part, []).append(manager_accuracy(folder, test))
             found["curves"].setdefault(part, []).append(points(folder))
         found["algorithms"].setdefault("cold start", []).append(manager_accuracy(managers["untrained"], test))
-        for part in ("answerer", "answerer_direct", "answerer_ppo"):
+        for part in ANSWERERS:
             if finished(RUNS / f"{part}_{seed}"):
                 found["curves"].setdefault(part, []).append(points(RUNS / f"{part}_{seed}"))
         if finished(RUNS / f"answerer_ppo_{seed}"):
@@ -166,6 +168,11 @@ def _mean(values: Sequence[float]) -> float:
 
 
 CASES = {
+    "a list that grows and shrinks, with noise between (the README's example)": (
+        ["Anna has a pet called Rex", "a pet of Anna is Luna", "Anna asked about Milo", "Anna gave Rex away"],
+        "pets of Anna ?",
+        "Luna",
+    ),
     "two dogs: an update keeps both": (["Anna adopted Rex", "a pet of Anna is Luna"], "pets of Anna ?", "Rex Luna"),
     "a liking is kept when a related fact arrives": (
         ["Ben enjoys chess", "Ben plays the piano", "Ben asked about golf"],
@@ -222,17 +229,19 @@ def noisy_case() -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=("train", "measure", "write"))
-    parser.add_argument("part", nargs="?")
+    parser.add_argument("part", nargs="?", choices=PARTS, help="what to train")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    jobs: dict[str, Callable[[], None]] = {
-        "train": lambda: train_part(options.part, options.seed),
-        "measure": lambda: (HERE / "claims.json").write_text(json.dumps(measure(), indent=1) + "\n") and None,
-        "write": lambda: __import__("claims_report").write(json.loads((HERE / "claims.json").read_text())),
-    }
-    jobs[options.what]()
-    _ = mean_and_error
+    figures = HERE / "claims.json"
+    if options.what == "train":
+        if options.part is None:
+            parser.error(f"train needs a part: {', '.join(PARTS)}")
+        train_part(options.part, options.seed)
+    elif options.what == "measure":
+        atomic_write_text(figures, json.dumps(measure(), indent=1) + "\n")
+    else:
+        claims_report.write(json.loads(figures.read_text(encoding="utf-8")))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import platform
 import random
 import signal
 import sys
@@ -131,7 +132,7 @@ def soak() -> None:
     asked = f"--kills {options.kills} --algo {options.algo} --seed {options.seed}"
     result = {
         "command": f"python benchmarks/kill_test.py {asked}",
-        "versions": versions(),
+        "versions": {**versions(), "platform": platform.machine()},
         "training": " ".join(SIZE),
         "kills": len(hit),
         "runs": runs,
