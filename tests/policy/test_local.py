@@ -312,6 +312,26 @@ def test_the_window_bounds_prompt_and_reply(model: Any, hermes: Any) -> None:
     assert request_seed(request.key) >= 0
 
 
+def test_a_batch_that_memory_cannot_hold_is_sampled_in_parts(
+    policy: LocalPolicy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests = [Request((0, 0, f"t{i}", 0, 1), (Message("user", "hello " * i),), ()) for i in range(1, 8)]
+    whole, sizes, plain = policy.generate(requests), [], policy.sample
+
+    def small(prompts: Any, seeds: Any) -> Any:
+        sizes.append(len(prompts))
+        if len(prompts) > 2:
+            raise torch.OutOfMemoryError("full")
+        return plain(prompts, seeds)
+
+    monkeypatch.setattr(policy, "sample", small)
+    assert [c.token_ids for c in policy.generate(requests)] == [c.token_ids for c in whole]
+    assert policy.batch <= 2 < max(sizes)
+    monkeypatch.setattr(policy, "sample", lambda prompts, seeds: (_ for _ in ()).throw(torch.OutOfMemoryError("full")))
+    with pytest.raises(torch.OutOfMemoryError):
+        policy.generate(requests[:1])
+
+
 def test_a_prompt_that_does_not_fit_fails_its_own_episode_only(model: Any, hermes: Any) -> None:
     """In lock-step: the other requests of the batch are answered."""
     policy = LocalPolicy(model, hermes, window=30, max_tokens=4)

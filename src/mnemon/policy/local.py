@@ -27,9 +27,10 @@ class LocalPolicy:
 
     `model` is a causal language model (a PEFT model too), moved to `device` and `dtype` when given. `window` bounds
     prompt + reply in tokens (default: the model's position limit); `max_tokens` bounds the reply; `batch` bounds the
-    rows generated together. `autocast` computes in this precision whatever the weights are kept in: a policy whose
-    model is trained must sample as its trainer computes. `policy_version` is stamped on completions: whoever changes
-    the weights counts it up. `seed` is used for calls outside any episode.
+    rows generated together (halved where the accelerator's memory is short). `autocast` computes in this precision
+    whatever the weights are kept in: a policy whose model is trained must sample as its trainer computes.
+    `policy_version` is stamped on completions: whoever changes the weights counts it up. `seed` is used for calls
+    outside any episode.
     """
 
     def __init__(
@@ -103,7 +104,7 @@ class LocalPolicy:
         seeds = [request_seed(r.key) for r in requests]
         completions: list[Completion | None] = [None] * len(requests)
         for rows in self._batches(prompts):
-            replies = self.sample([prompts[i] for i in rows], [seeds[i] for i in rows])
+            replies = self._sample_in_parts([prompts[i] for i in rows], [seeds[i] for i in rows])
             for i, (ids, logprobs) in zip(rows, replies, strict=True):
                 completions[i] = Completion(
                     message=self.chat.message(ids),
@@ -115,6 +116,17 @@ class LocalPolicy:
                     prompt_tokens=len(prompts[i]),
                 )
         return [c for c in completions if c is not None]
+
+    def _sample_in_parts(self, prompts: Sequence[list[int]], seeds: Sequence[int]) -> list[Reply]:
+        """`sample`; where the accelerator's memory cannot hold the batch, in halves, and later batches are smaller."""
+        try:
+            return self.sample(prompts, seeds)
+        except torch.OutOfMemoryError:
+            if len(prompts) == 1:
+                raise
+        torch.cuda.empty_cache()
+        half = self.batch = len(prompts) // 2
+        return self._sample_in_parts(prompts[:half], seeds[:half]) + self._sample_in_parts(prompts[half:], seeds[half:])
 
     def _check_length(self, request: Request, prompt: Sequence[int]) -> None:
         if not 0 < len(prompt) < self.window:
