@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 import mnemon
-from mnemon.cli import chat, data, demo, evaluate, train
+from mnemon.cli import chat, data, demo, evaluate, mem_alpha, train
 from mnemon.types import MnemonError
 
 UsageError: type[Any] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
@@ -25,6 +25,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
+train.app.command("mem-alpha")(mem_alpha.train)
+evaluate.app.command("mem-alpha")(mem_alpha.evaluate)
 app.add_typer(train.app, name="train")
 app.add_typer(evaluate.app, name="eval")
 app.command("chat")(chat.chat)

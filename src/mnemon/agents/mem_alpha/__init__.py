@@ -8,7 +8,7 @@ with its instructions), events are shown in the order of their time (paper: in t
 """
 
 from mnemon.agents.mem_alpha import qwen
-from mnemon.agents.mem_alpha.agents import NEWEST, reader, reply_limit, writer
+from mnemon.agents.mem_alpha.agents import NEWEST, reader, reply_limit, writer, writer_of
 from mnemon.agents.mem_alpha.judge import Edit, judge, judge_prompt
 from mnemon.agents.mem_alpha.sections import CORE, EPISODIC, FLAT, NAMES, SEMANTIC, chronological, layout, moment
 from mnemon.agents.mem_alpha.tools import tools
@@ -31,4 +31,5 @@ __all__ = [
     "reply_limit",
     "tools",
     "writer",
+    "writer_of",
 ]

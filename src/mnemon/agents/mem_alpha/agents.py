@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 from mnemon.agent import Agent, Ctx, Limits
 from mnemon.agents.mem_alpha import qwen, view
 from mnemon.agents.mem_alpha.sections import CORE, EPISODIC, FLAT, SEMANTIC, layout, moment
+from mnemon.agents.mem_alpha.sections import layout as make_layout
 from mnemon.agents.mem_alpha.tools import Names, tools
-from mnemon.memory.count import WORDS, TokenCounter
+from mnemon.memory.count import WORDS, TokenCounter, token_counter
 from mnemon.memory.memory import Entry, Section
 from mnemon.memory.retrieve import Lexical, Retriever
 from mnemon.types import Input, Message, MnemonError
@@ -159,6 +160,11 @@ def writer(
         parse=qwen.parse if published else None,
         counter=counter,
     )
+
+
+def writer_of(*, layout: Mapping[str, Any] | None = None, counter: str = "words", **options: Any) -> Agent:
+    """The writer of plain settings, as a checkpoint keeps them: `layout` and `counter` by their options and name."""
+    return writer(sections=make_layout(**(layout or {})), counter=token_counter(counter), **options)
 
 
 # ── the reader ───────────────────────────────────────────────────────────────────────────────────────────────────────

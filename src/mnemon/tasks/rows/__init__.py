@@ -16,8 +16,9 @@ from mnemon.tasks.rows.data import (
     Split,
 )
 from mnemon.tasks.rows.files import RowFile, parse_row, read_rows, row_json, write_rows
+from mnemon.tasks.rows.load import read_splits, scorable_tasks
 from mnemon.tasks.rows.split import Leak, leaks, split_documents, split_labels
-from mnemon.tasks.rows.task import PREFIXES, to_task
+from mnemon.tasks.rows.task import PREFIXES, to_task, to_tasks
 
 __all__ = [
     "DIMENSIONS",
@@ -39,9 +40,12 @@ __all__ = [
     "leaks",
     "parse_row",
     "read_rows",
+    "read_splits",
     "row_json",
+    "scorable_tasks",
     "split_documents",
     "split_labels",
     "to_task",
+    "to_tasks",
     "write_rows",
 ]
