@@ -121,7 +121,7 @@ def write(found: dict[str, Any]) -> None:
     lines += [
         "Runs: `tiny_world.py` is `python benchmarks/tiny_world.py`, any other `python benchmarks/claims.py train NAME "
         "--seed S` for the seeds 0, 1 and 2. Reproduced: the 95 % interval of the difference, paired by seed, lies "
-        "above 0 (or above what the remark asks for). In sign: only its mean does; with so few seeds intervals are wide.",
+        "above 0 (or above what the remark asks for). In sign: only its mean does; intervals of few seeds are wide.",
         "",
     ]
     lines += ["## Managers × answerers", ""]

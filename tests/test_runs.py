@@ -91,6 +91,7 @@ def test_resume_with_other_settings(tmp_path: Path) -> None:
 def test_folders_that_are_no_run(tmp_path: Path) -> None:
     with pytest.raises(MnemonError, match="nothing to resume"):
         started(tmp_path / "new", resume=True)
+    assert not (tmp_path / "new").exists()
     (tmp_path / "thesis.tex").write_text("years of work")
     (tmp_path / ".thesis.tmp").write_text("a hidden file of another program")
     with pytest.raises(MnemonError, match="holds files but no run"):

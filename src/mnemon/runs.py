@@ -288,6 +288,8 @@ class RunFolder:
         """
         if self._lock is not None:
             raise MnemonError(f"{self.path} is already open for writing by this object: close it first")
+        if resume and not self.path.exists():
+            self._is_new(resume)
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = self._acquire()
@@ -348,7 +350,7 @@ class RunFolder:
         """Whether the folder is empty. Raises MnemonError where that does not fit `resume`."""
         if self.config_file.exists():
             return False
-        if any(not path.name.startswith(".") for path in self.path.iterdir()):
+        if self.path.is_dir() and any(not path.name.startswith(".") for path in self.path.iterdir()):
             raise MnemonError(f"{self.path} holds files but no run (no config.json): choose an empty or new folder")
         if resume:
             raise MnemonError(f"nothing to resume in {self.path}: it holds no run; check the path or start without it")

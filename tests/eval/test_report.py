@@ -86,12 +86,13 @@ def test_markdown() -> None:
 
 
 def test_a_terminal_of_80_columns_cuts_nothing() -> None:
-    failures = [{"task": "t[0]", "probe": f"q{i}", "error": "[down]"} for i in range(7)]
+    failures = [{"task": "t[0]", "probe": f"q{i}", "error": f"[down {max(i, 2)}]"} for i in range(9)]
     page = text_of(make(failures=failures))
-    assert "…" not in page.replace("… and 2 more", "")
-    assert "4 of 11 questions answered; 7 FAILED" in page
-    assert "t[0], q4: [down]" in page
-    assert "q5" not in page
+    assert "…" not in page.replace("… and 2 more reasons", "")
+    assert "4 of 13 questions answered; 9 FAILED" in page
+    assert "t[0], q0 and 2 more: [down 2]" in page
+    assert "t[0], q6: [down 6]" in page
+    assert "q7" not in page
     assert "[25.0, 100.0]" in page
     assert all(len(line) <= 80 for line in page.splitlines())
 

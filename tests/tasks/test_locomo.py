@@ -247,7 +247,7 @@ def test_malformed_is_an_error_or_left_out(
     assert "has 1 malformed part(s)" in str(error.value)
     assert message in str(error.value)
     assert "row 1" in str(error.value)
-    assert "skip_bad=True" in str(error.value)
+    assert "skip_bad=True (--skip-bad)" in str(error.value)
 
     whole = load_rows(tmp_path, row("conv-30"), row())
     rest = load_rows(tmp_path, row("conv-30"), bad, skip_bad=True)

@@ -120,7 +120,7 @@ class Report:
         lines += [*_markdown(self._score_rows()), "", *_markdown(self._measure_rows()), ""]
         if self.failures:
             lines += ["## Not answered", ""]
-            lines += [f"- {f['task']}, {f['probe']}: {f['error']}" for f in self.failures] + [""]
+            lines += [f"- {where}: {why}" for where, why in self._failed()] + [""]
         lines += ["## Settings", "", *(f"- {k}: `{v}`" for k, v in flat(self.settings).items()), ""]
         lines += [f"- {name} {version}" for name, version in self.versions.items()]
         return "\n".join(lines) + "\n"
@@ -128,10 +128,17 @@ class Report:
     def __rich__(self) -> Group:
         """What a console prints."""
         tables = [_table(self._score_rows(1), 1 + len(self.categories)), _table(self._measure_rows(1))]
-        failures = [f"[red]{escape(f['task'])}, {escape(f['probe'])}[/]: {escape(f['error'])}" for f in self.failures]
-        more = [f"… and {len(failures) - 5} more (report.json)"] if len(failures) > 5 else []
+        failures = [f"[red]{escape(where)}[/]: {escape(why)}" for where, why in self._failed()]
+        more = [f"… and {len(failures) - 5} more reasons (report.json)"] if len(failures) > 5 else []
         named = [f"names of categories: {'; '.join(self.categories)}"] if self.categories else []
         return Group(*map(escape, self._facts() + named), *tables, *failures[:5], *more)
+
+    def _failed(self) -> list[tuple[str, str]]:
+        """(which question, or how many; why), each reason once."""
+        reasons: dict[str, list[str]] = {}
+        for failure in self.failures:
+            reasons.setdefault(failure["error"], []).append(f"{failure['task']}, {failure['probe']}")
+        return [(q[0] + (f" and {len(q) - 1:,} more" if q[1:] else ""), why) for why, q in reasons.items()]
 
     def _facts(self) -> list[str]:
         """Counts and costs, a line each."""

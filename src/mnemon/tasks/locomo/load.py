@@ -51,7 +51,7 @@ def load(path: str | Path, skip_bad: bool = False) -> Locomo:
         more = f"\n  … and {len(bad) - 20} more" if len(bad) > 20 else ""
         raise MnemonError(
             f"LoCoMo: {file} has {len(bad)} malformed part(s):\n{shown}{more}\n"
-            "Mend the file, or leave these parts out with skip_bad=True."
+            "Mend the file, or leave these parts out with skip_bad=True (--skip-bad)."
         )
     if not conversations:
         raise MnemonError(f"LoCoMo: {file} holds no usable conversation; {len(bad)} part(s) are malformed.")
