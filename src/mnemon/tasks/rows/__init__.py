@@ -18,7 +18,7 @@ from mnemon.tasks.rows.data import (
 from mnemon.tasks.rows.files import RowFile, parse_row, read_rows, row_json, write_rows
 from mnemon.tasks.rows.load import read_splits, scorable_tasks
 from mnemon.tasks.rows.split import Leak, leaks, split_documents, split_labels
-from mnemon.tasks.rows.task import PREFIXES, to_task, to_tasks
+from mnemon.tasks.rows.task import PREFIXES, to_task
 
 __all__ = [
     "DIMENSIONS",
@@ -46,6 +46,5 @@ __all__ = [
     "split_documents",
     "split_labels",
     "to_task",
-    "to_tasks",
     "write_rows",
 ]

@@ -204,16 +204,28 @@ def pack_whole(text: str, most: int, count: Count) -> list[str]:
     return [text] if count(text) <= most else pack_sentences(text, most, count)
 
 
-def each(
-    segments: Sequence[Segment], counter: TokenCounter, most: int, wrap: Wrap = NO_WRAP
-) -> tuple[tuple[Chunk, ...], Chunker]:
-    """One chunk per segment; neighbours with the same ``meta["group"]`` share one where they fit. No segment is cut.
+def turn_text(segment: Segment, turn: int) -> str:
+    """A turn as its bare text."""
+    return segment.turns[turn].text
 
-    MnemonError where a segment does not fit: its builder makes segments of the right size.
+
+def each(
+    segments: Sequence[Segment],
+    counter: TokenCounter,
+    most: int,
+    wrap: Wrap = NO_WRAP,
+    line: Callable[[Segment, int], str] = turn_text,
+    header: Callable[[Segment], str] | None = None,
+) -> tuple[tuple[Chunk, ...], Chunker]:
+    """One chunk per segment; neighbours with the same ``meta["group"]`` share one where they fit.
+
+    `line` writes a turn, `header` the line above a segment of turns. A segment that alone does not fit is cut between
+    words.
     """
     groups: list[list[Piece]] = []
     for segment in segments:
-        text = segment.text or "\n".join(turn.text for turn in segment.turns)
+        lines = [line(segment, i) for i in range(len(segment.turns))]
+        text = segment.text or "\n".join([header(segment), *lines] if header is not None else lines)
         piece = Piece(text, segment, tuple(turn.id for turn in segment.turns))
         group = segment.meta.get("group")
         if groups and group is not None and groups[-1][0].segment.meta.get("group") == group:

@@ -9,8 +9,8 @@ from mnemon.tasks.script import Script
 from mnemon.types import Input, MnemonError, Probe, Stage, Task
 
 PREFIXES = {
-    "label": "The memory holds labelled examples, or rules drawn from them. Answer with the number of the label alone, "
-    "as \\boxed{number}.",
+    "label": "The memory holds sentences with the numbers of their labels, or rules drawn from them. Which label has "
+    "the following sentence? Answer with its number alone, as \\boxed{number}.",
     "keywords": "The memory holds a summary of what was read. Tell it in full: people, places and what happens.",
     "summary": "The memory holds a summary of what was read. Tell it in full: people, places and what happens.",
     "options": "Answer with one of the options, word for word.",

@@ -56,15 +56,18 @@ def day(k: int, seed: int = 0, most: int = 1) -> datetime:
     return START + timedelta(days=sum(draw.randint(1, most) for _ in range(k)))
 
 
-def dialogue(seed: int = 0, labels: bool = False, name: str = "") -> Wrap:
-    """A user gives the text, an assistant thanks; one day per chunk. `labels`: the words fit labelled examples."""
+def dialogue(seed: int = 0, labels: bool = False, key: str = "") -> Wrap:
+    """A user gives the text, an assistant thanks; one day per chunk. `labels`: the words fit labelled examples.
+
+    The sentences are drawn by seed, key (the row's name) and chunk.
+    """
     leads, thanks = (LABELLED, LEARNT) if labels else (READ, NOTED)
 
     def frame(lead: str, body: str, thank: str, date: str) -> str:
         return f"[Dialogue between User and Assistant on {date}]\n<User> {lead}\n{body}\n<Assistant> {thank}"
 
     def render(k: int, body: str, segments: Sequence[Segment]) -> tuple[str, str]:
-        draw = random.Random(f"{seed}/{k}")
+        draw = random.Random(f"{seed}/{key}/{k}")
         date = day(k)
         text = frame(draw.choice(leads), body, draw.choice(thanks), date.strftime("%Y-%m-%d %H:%M"))
         return text, date.strftime(_ISO)
@@ -72,7 +75,7 @@ def dialogue(seed: int = 0, labels: bool = False, name: str = "") -> Wrap:
     def slack(count: Count) -> int:
         return count(frame(max(leads, key=count), "", max(thanks, key=count), "2024-01-01 00:00")) + 2
 
-    return Wrap(name or ("labels" if labels else "dialogue"), render, slack)
+    return Wrap("labels" if labels else "dialogue", render, slack)
 
 
 def book(seed: int = 0) -> Wrap:
