@@ -2,6 +2,7 @@
 
 from mnemon.metrics.aggregate import Interval, Mean, Summary, aggregate, weighted_mean
 from mnemon.metrics.dates import canonical_dates
+from mnemon.metrics.judges import JUDGES, is_judged, judge_answer, verdict_prompt
 from mnemon.metrics.ranking import (
     clean_title,
     edit_distance,
@@ -37,6 +38,7 @@ from mnemon.metrics.words import word_tokens
 
 __all__ = [
     "ANSWER_MARKER",
+    "JUDGES",
     "SCORERS",
     "Interval",
     "Mean",
@@ -55,7 +57,9 @@ __all__ = [
     "find_answer",
     "graded",
     "infbench_f1",
+    "is_judged",
     "joint_f1",
+    "judge_answer",
     "last_object",
     "listed_titles",
     "ndcg",
@@ -72,6 +76,7 @@ __all__ = [
     "rouge_l_parts",
     "scorer",
     "sp_f1",
+    "verdict_prompt",
     "weighted_mean",
     "word_tokens",
     "words_locomo",

@@ -376,7 +376,9 @@ SCORERS: dict[str, Scorer] = {
 
 
 def scorer(name: str) -> Scorer:
-    """The scorer called `name`; MnemonError with the nearest names where there is none."""
+    """The scorer called `name`; MnemonError with the nearest names where there is none, and for a judge's name."""
+    if name.startswith("judge_"):
+        raise MnemonError(f"{name} is no score of strings: it needs a judge's policy, or give the probes other scorers")
     if name not in SCORERS:
         near = get_close_matches(name, SCORERS, n=3) or sorted(SCORERS)
         raise MnemonError(f"unknown scorer {name!r}; did you mean {', '.join(near)}?")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mnemon.rewards.terms import Reward, answer_score, mean_score
-from mnemon.types import Trajectory
+from mnemon.rewards.terms import Reward, answer_scores
+from mnemon.types import Policy, Trajectory
 
 
 def attribute(total: float, evidence_T: Sequence[float], share: float = 0.5) -> list[float]:
@@ -18,25 +18,28 @@ def attribute(total: float, evidence_T: Sequence[float], share: float = 0.5) -> 
 
 
 def attributed_answers(
-    metric: str | None = None, share: float = 0.5, role: str = "writer", weight: float = 1.0
+    metric: str | None = None,
+    share: float = 0.5,
+    role: str = "writer",
+    weight: float = 1.0,
+    judge: Policy | None = None,
 ) -> Reward:
     """Per policy call: `attribute` of R = mean answer score, with
 
         N_t = 1/m Σ_p score_p · (share of the entries that the reader saw for p which came from t's input)
 
     An entry of several inputs is shared among them, an input among its policy calls; a score whose entries came from no
-    input of this episode is shared out evenly. `Unscorable` without questions.
+    input of this episode is shared out evenly. judge: as in `answers`. `Unscorable` without questions.
     """
 
-    def per_step(trajectory: Trajectory) -> list[float]:
-        total = mean_score(trajectory.answers, metric)
+    async def per_step(trajectory: Trajectory) -> list[float]:
+        scores = await answer_scores(trajectory.answers, metric, judge)
         sources = [set(step.source) for step in trajectory.steps if step.role == role]
         evidence = [0.0] * len(sources)
-        for answer in trajectory.answers:
-            score = answer_score(answer, metric) / len(trajectory.answers)
+        for answer, score in zip(trajectory.answers, scores, strict=True):
             for t, part in enumerate(_origins(answer.turn.view or (), sources)):
-                evidence[t] += score * part
-        return attribute(total, evidence, share) if sources else []
+                evidence[t] += score / len(scores) * part
+        return attribute(sum(scores) / len(scores), evidence, share) if sources else []
 
     return Reward("attributed_answers", weight, per_step)
 

@@ -13,8 +13,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mnemon.metrics import scorer
-from mnemon.types import Answer, Trajectory, Unscorable
+from mnemon.metrics import is_judged, judge_answer, scorer
+from mnemon.policy.base import run_lockstep
+from mnemon.types import Answer, Policy, Trajectory, Unscorable
 
 Score = Callable[[Trajectory], "float | Sequence[float] | Awaitable[float | Sequence[float]]"]
 
@@ -75,14 +76,48 @@ def answer_score(answer: Answer, metric: str | None = None) -> float:
 
 def mean_score(answers: Sequence[Answer], metric: str | None = None) -> float:
     """Mean over answers. Raises `Unscorable` when there is no answer: nothing was asked, nothing can pay."""
-    if not answers:
-        raise Unscorable("the task has no probes, so no answer can pay for it")
+    _some(answers)
     return sum(answer_score(answer, metric) for answer in answers) / len(answers)
 
 
-def answers(metric: str | None = None, weight: float = 1.0) -> Reward:
-    """r = mean over probes of metric(answer, gold): the reward of Memory-R1 (exact match: arXiv 2508.19828 eq. 4)."""
-    return Reward("answers", weight, lambda trajectory: mean_score(trajectory.answers, metric))
+def _some(answers: Sequence[Answer]) -> None:
+    if not answers:
+        raise Unscorable("the task has no probes, so no answer can pay for it")
+
+
+async def answer_scores(
+    answers: Sequence[Answer], metric: str | None = None, judge: Policy | None = None
+) -> list[float]:
+    """One score per answer, as `answer_score`; a probe whose headline scorer is a judge is graded by `judge`.
+
+    Raises `Unscorable` when there is no answer, or where a judge's reply cannot be read.
+    """
+
+    async def one(answer: Answer) -> float:
+        name = metric or answer.probe.scorers[0]
+        if judge is None or not is_judged(name):
+            return answer_score(answer, name)
+        verdict = await judge_answer(judge, name, answer.probe, answer.text)
+        if verdict.score is None:
+            raise Unscorable(f"{name} of {answer.probe.id}: {verdict.error}")
+        return verdict.score
+
+    _some(answers)
+    return await run_lockstep([one(answer) for answer in answers])
+
+
+def answers(metric: str | None = None, weight: float = 1.0, judge: Policy | None = None) -> Reward:
+    """r = mean over probes of metric(answer, gold): the reward of Memory-R1 (exact match: arXiv 2508.19828 eq. 4), and
+    r1 of Mem-alpha with each probe's own metric. judge: grades the probes whose headline scorer is a judge.
+    """
+
+    async def mean(trajectory: Trajectory) -> float:
+        found = await answer_scores(trajectory.answers, metric, judge)
+        return sum(found) / len(found)
+
+    if judge is None:
+        return Reward("answers", weight, lambda trajectory: mean_score(trajectory.answers, metric))
+    return Reward("answers", weight, mean)
 
 
 def gain(metric: str | None = None, weight: float = 1.0) -> Reward:

@@ -17,6 +17,7 @@ import torch
 
 from mnemon.agent import Agent, Reader, State, rollouts
 from mnemon.endpoint import EndpointError
+from mnemon.metrics import is_judged
 from mnemon.policy.base import run_lockstep, run_sync
 from mnemon.policy.local import LocalPolicy
 from mnemon.rewards import Reward, Scored, answer_score, score
@@ -199,7 +200,7 @@ def _group(problem: Problem, members: Sequence[Trajectory], marks: Sequence[Scor
         for source in sources:
             for event, n in source.items():
                 events[event] = events.get(event, 0) + n
-        right += [answer_score(answer) for answer in trajectory.answers]
+        right += [answer_score(answer) for answer in trajectory.answers if not is_judged(answer.probe.scorers[0])]
     rows = [
         rows_from_trajectory(t, {problem.role}, problem.fingerprint) if mark.total is not None else []
         for t, mark in zip(members, marks, strict=True)
