@@ -74,9 +74,7 @@ class TinySettings:
             lr=4e-4, betas=(0.9, 0.98), warmup=5, entropy=0.001, minibatch=16, token_budget=8192
         )
     )
-    loop: LoopConfig = field(
-        default_factory=lambda: LoopConfig(updates=30, groups=12, members=8, eval_every=5, step_credit="separate")
-    )
+    loop: LoopConfig = field(default_factory=lambda: LoopConfig(updates=30, groups=16, members=8, eval_every=5))
 
 
 def tiny_writer() -> Agent:

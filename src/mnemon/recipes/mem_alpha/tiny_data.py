@@ -151,7 +151,7 @@ def cold_rows(agent: Agent, ids: dict[str, int], count: int, seed: int, demonstr
         while len(rows) < until:
             at = len(rows)
             tasks = [
-                make_task(first + at + i, lengths[i % len(lengths)], slack=1, restate=0.3 if masked else 0.1)
+                make_task(first + at + i, lengths[i % len(lengths)], slack=1, restate=0.5 if masked else 0.1)
                 for i in range(24)
             ]
             run_sync(rollouts(agent, tasks, driver(decide, shown, masked), start=start_state))

@@ -9,12 +9,16 @@ from typing import Literal
 
 from mnemon.memory.retrieve import Lexical, rank
 from mnemon.policy.base import Scripted, run_sync
+from mnemon.policy.local import LocalPolicy
+from mnemon.policy.tiny import END
 from mnemon.recipes.mem_alpha.tiny import accuracy, by_dimension, call_counts, invalid_share, play
+from mnemon.recipes.mem_alpha.tiny_data import SKIP, call_tokens
 from mnemon.recipes.mem_alpha.tiny_flat import play_flat
-from mnemon.tasks.tiny_stream import make_tasks
+from mnemon.tasks.tiny_stream import make_tasks, words
 from mnemon.tasks.tiny_stream.questions import DIMENSIONS
 from mnemon.tasks.tiny_stream.reader import answer_log
-from mnemon.tasks.tiny_stream.scripted import POLICIES, writer_reply
+from mnemon.tasks.tiny_stream.reading import read_sentence, split_prompt, think
+from mnemon.tasks.tiny_stream.scripted import POLICIES, options, right_call, writer_reply
 from mnemon.types import JSON, Answer, Completion, Message, Policy, Task, ToolSchema, Trajectory, Turn
 
 LENGTHS = (6, 78, 240)
@@ -107,6 +111,58 @@ def measure(
                 for title, tasks in sets.items()
             }
     return found
+
+
+# ── what a cold start must be able to do ─────────────────────────────────────────────────────────────────────────────
+
+UNAVOIDABLE = frozenset({"too_long", "duplicate", "exists", "unchanged", "full"})
+"""Refusals of well-formed calls: the choice was wrong, not the form."""
+
+
+def segments(tokens: Sequence[str]) -> dict[str, list[str]]:
+    """The tokens of a reply by the number of the sentence that they are about."""
+    found: dict[str, list[str]] = {}
+    part: list[str] = []
+    for token in tokens:
+        if token in words.MARKERS:
+            part = found[token] = []
+        elif token != END:
+            part.append(token)
+    return found
+
+
+def cold_figures(policy: LocalPolicy, streams: int = 100, split: Literal["validation", "test"] = "test") -> JSON:
+    """Shares of calls refused for their form, of thoughts that are exact, and of texts that are exactly what the chosen
+    call should write, on the memories that the policy itself keeps.
+    """
+    played = run_sync(play(policy, make_tasks(streams, LENGTHS[0], split)))
+    results = [result for t in played for step in t.steps for result in step.results]
+    malformed = sum(not result.ok and result.code not in UNAVOIDABLE for result in results)
+    thoughts, texts = [0, 0], [0, 0]
+    for step in (step for t in played for step in t.steps):
+        view = split_prompt(step.messages)
+        tokens = policy.tokenizer.convert_ids_to_tokens(list(step.completion.token_ids))
+        said = segments(tokens)
+        for marker, sentence in zip(words.MARKERS, view.sentences, strict=False):
+            reading = read_sentence(sentence, view.day)
+            part, thought = said.get(marker, []), think(view, reading).split()
+            exact = part[: len(thought)] == thought
+            thoughts = [thoughts[0] + exact, thoughts[1] + 1]
+            written = part[len(thought) :]
+            if not exact or reading.sense == "noise" or not written or written[0] == SKIP:
+                continue
+            fitting = [call_tokens(call) for call in (right_call(view, reading), *options(view, reading)) if call]
+            fitting = [call for call in fitting if call[0] == written[0]]
+            if fitting:
+                texts = [texts[0] + (written in fitting), texts[1] + 1]
+    return {
+        "malformed": round(malformed / max(1, len(results)), 5),
+        "exact_thoughts": round(thoughts[0] / thoughts[1], 4),
+        "exact_texts": round(texts[0] / max(1, texts[1]), 4),
+    }
+
+
+# ── time ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 class Timed:
