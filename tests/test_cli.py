@@ -25,6 +25,8 @@ from mnemon.cli import common, main
 from mnemon.cli.demo import _curves
 from mnemon.cli.evaluate import _board
 from mnemon.policy import local
+from mnemon.policy.base import Scripted
+from mnemon.policy.open import Opened
 from mnemon.runs import RunFolder
 from mnemon.tasks import locomo
 
@@ -328,7 +330,7 @@ def test_an_endpoint_that_refuses(
         "eval", "memory-r1", "--data", data, "--split", "validation", "--reader", url, "--out", tmp_path / "out"
     )
     assert done.code == 3
-    assert said in done.out
+    assert said in " ".join(done.out.split())
     assert "Traceback" not in done.err
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert len(report["failures"]) == 2
@@ -477,6 +479,16 @@ def test_talking_badly(mnemon: Any, tiny_run: Path, monkeypatch: pytest.MonkeyPa
     assert "[from: no memory]" in said.out
     monkeypatch.setattr(sys, "stdin", None)
     assert mnemon("chat", tiny_run).code == 0
+
+
+def test_a_reply_that_cannot_be_used_is_noted(mnemon: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("I live in Rome\nwhere?\n"))
+    monkeypatch.setattr(
+        "mnemon.cli.chat.open_policy", lambda spec, **_: Opened(Scripted(lambda *_: "hm"), spec, None, {})
+    )
+    said = mnemon("chat", "http://127.0.0.1:9/v1")
+    assert "(nothing to remember)    [noted: extract_unparsable" in said.out
+    assert "(no answer)    [from: no memory]    [noted: no_marker]" in said.out
 
 
 def test_the_shipped_agents_have_a_name(mnemon: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Sequence
 from dataclasses import replace
@@ -359,3 +360,12 @@ def test_the_episode_key_counts_the_policys_calls() -> None:
     found = run_sync(rollout(WRITER, TASK, Scripted(keep), key=key))
     assert (found.member, found.id) == (3, "t1#3")
     assert EPISODE.get() is None
+
+
+async def _inside() -> None:
+    run_sync(asyncio.sleep(0))
+
+
+def test_a_running_loop_is_said() -> None:
+    with pytest.raises(MnemonError, match="await"):
+        run_sync(_inside())

@@ -444,3 +444,16 @@ def test_fingerprints_tell_settings_apart(chat: Chat) -> None:
         {"tokens": True, "chat": chat},
     ]
     assert len({made(**variant) for variant in variants}) == len(variants)
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [({"content": {"text": "hi"}}, "content is a JSON dict"), ({"tool_calls": "add"}, "tool_calls are a JSON str")],
+)
+def test_a_message_of_no_known_form(message: Any, said: str) -> None:
+    with pytest.raises(EndpointError, match=said):
+        from_wire({"message": message})
+
+
+def test_parts_that_hold_no_text() -> None:
+    assert from_wire({"message": {"content": [{"text": 3}, {"text": None}, "x"]}})[0].content == "3"

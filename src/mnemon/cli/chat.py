@@ -24,7 +24,7 @@ from mnemon.policy.open import Opened, is_url, open_policy
 from mnemon.tasks.person import Person
 from mnemon.tasks.tiny import words
 from mnemon.tasks.tiny.scripted import read_answer
-from mnemon.types import Input, MnemonError, Policy
+from mnemon.types import Input, MnemonError, Policy, Turn
 
 QUESTION = ("?", "？", "؟")
 HELP = """\
@@ -114,11 +114,17 @@ async def _say(talk: Talk, text: str) -> str:
     if text.endswith(QUESTION):
         turn = await talk.reader.respond(talk.state.fork(), Input(text), talk.answers)
         used = "; ".join(entry.text for entry in turn.view or []) or "no memory"
-        return f"{turn.reply or '(no answer)'}    [from: {used}]"
+        return f"{turn.reply or '(no answer)'}    [from: {used}]{_noted(turn)}"
     turn = await talk.writer.respond(talk.state, Input(text), talk.policy)
     refused = [result.content for step in turn.steps for result in step.results if not result.ok]
     done = [_operation(operation) for operation in turn.operations]
-    return "\n".join([*done, *(f"(refused: {why})" for why in refused)]) or "(nothing to remember)"
+    return "\n".join([*done, *(f"(refused: {why})" for why in refused)]) or f"(nothing to remember){_noted(turn)}"
+
+
+def _noted(turn: Turn) -> str:
+    """What went wrong, as it is counted everywhere else: a reply without a call, cut, or not to be read."""
+    events = [name for name in turn.events if name not in ("calls", "skipped") and not name.startswith("refused:")]
+    return f"    [noted: {', '.join(events)}]" if events else ""
 
 
 def _command(talk: Talk, text: str) -> str:

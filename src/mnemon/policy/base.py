@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
-from mnemon.types import Completion, Message, ToolSchema
+from mnemon.types import Completion, Message, MnemonError, ToolSchema
 
 T = TypeVar("T")
 
@@ -165,7 +167,12 @@ async def run_lockstep(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
 
 
 def run_sync(awaitable: Awaitable[T]) -> T:
-    """The thin synchronous door to the async core. Not for use inside a running event loop."""
+    """The thin synchronous door to the async core. MnemonError inside a running event loop (a notebook has one)."""
+    with suppress(RuntimeError):  # there is no loop
+        asyncio.get_running_loop()
+        if inspect.iscoroutine(awaitable):
+            awaitable.close()
+        raise MnemonError("an event loop is running here (a notebook?): write `await …` in place of `run_sync(…)`")
 
     async def wait() -> T:
         return await awaitable

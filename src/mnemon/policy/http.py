@@ -300,9 +300,13 @@ def from_wire(choice: JSON) -> tuple[Message, Finish]:
     said = said if isinstance(said, dict) else {}
     content = said.get("content") or said.get("refusal") or ""
     if isinstance(content, list):  # content in parts
-        content = "".join(part.get("text") or "" for part in content if isinstance(part, dict))
+        content = "".join(str(part.get("text") or "") for part in content if isinstance(part, dict))
+    if not isinstance(content, str):
+        raise EndpointError(f"the reply's content is a JSON {type(content).__name__}, neither text nor parts", 200)
     content, written = parse(content)
     structured = said.get("tool_calls") or ()
+    if not isinstance(structured, list | tuple):
+        raise EndpointError(f"the reply's tool_calls are a JSON {type(structured).__name__}, not a list", 200)
     calls = tuple(_read_call(call, index) for index, call in enumerate(structured)) or written
     return Message("assistant", content, calls, kind="reply"), _finish(choice)
 
