@@ -148,3 +148,30 @@ def test_a_row_file_is_known_by_its_content(mnemon: Run, tmp_path: Path) -> None
     raw["probes"] = raw["probes"][:1]
     (tmp_path / "renamed.txt").write_text(json.dumps(raw), encoding="utf-8")
     assert "1 row\n" in mnemon("data", "show", tmp_path / "renamed.txt")[1]
+
+
+def test_steps_with_a_model(mnemon: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mnemon.cli import data_build
+    from mnemon.policy.base import Scripted
+    from mnemon.policy.open import Opened
+
+    policy = Scripted(lambda messages, tools: "number 00" if "mayor has Town 0" in messages[-1].content else "?")
+    monkeypatch.setattr(data_build, "open_policy", lambda name: Opened(policy, name, None, {}))
+    file, out = squad(tmp_path / "dev-v1.1.json", 2), tmp_path / "rows.jsonl"
+    code, said, error = mnemon("data", "build", "squad", file, "--out", out, "--closed-book", "some/model")
+    assert code == 0, error
+    assert "1 of 4 question(s) are answered without the text" in said
+    assert [probe.id for probe in read_rows(out)[0].probes] == ["0-1", "1-0", "1-1"]
+    code, said, error = mnemon("data", "build", "squad", file, "--out", out, "--keywords", "some/model")
+    assert (code, "0 of 0 summaries" in said) == (0, True)
+    code, said, error = mnemon("data", "build", "squad", file, "--out", out, "--cache", tmp_path / "c")
+    assert (code, "give one of them" in error) == (2, True)
+
+
+def test_build_all_with_a_split(mnemon: Run, tmp_path: Path) -> None:
+    (tmp_path / "data" / "squad").mkdir(parents=True)
+    (tmp_path / "data" / "squad_xquad").mkdir()
+    squad(tmp_path / "data" / "squad" / "train-v1.1.json")
+    squad(tmp_path / "data" / "squad_xquad" / "xquad.de.json", 3)
+    assert mnemon("data", "build", "all", tmp_path / "data", "--out", tmp_path / "rows", "--split", "train")[0] == 0
+    assert [path.name for path in (tmp_path / "rows").iterdir()] == ["squad.jsonl"]

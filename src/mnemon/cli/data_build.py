@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,11 +18,13 @@ from rich.status import Status
 from rich.table import Table
 
 from mnemon.memory.count import token_counter
-from mnemon.tasks.rows import SPLITS, Fault, Row, leaks, read_rows, to_task, write_rows
+from mnemon.policy.base import run_sync
+from mnemon.policy.open import open_policy
+from mnemon.tasks.rows import SPLITS, Fault, Row, assist, leaks, read_rows, to_task, write_rows
 from mnemon.tasks.rows.build import DATASETS, Built, Options, found_in
 from mnemon.tasks.rows.build import build as build_rows
 from mnemon.tasks.rows.fields import listed
-from mnemon.types import MnemonError
+from mnemon.types import MnemonError, Policy
 
 SKIP = "Leave malformed parts out and use the rest; they are counted."
 NAMES = ", ".join(sorted(DATASETS))
@@ -44,20 +46,49 @@ def build(
     questions: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="At most this many questions a row, drawn.")
     ] = None,
+    row_chunks: Annotated[
+        int,
+        typer.Option(min=1, metavar="N", help="Chunks of a row made of paragraphs or labelled sentences."),
+    ] = 10,
+    rounds: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Labelled sentences: how often each label is used, numbered anew.")
+    ] = 1,
+    all_labels: Annotated[
+        bool, typer.Option("--all-labels", help="Labelled sentences: one test row of all labels and examples.")
+    ] = False,
+    closed_book: Annotated[
+        str | None,
+        typer.Option(
+            metavar="POLICY", help="Drop long answers, and questions that this model answers without the text."
+        ),
+    ] = None,
+    keywords: Annotated[
+        str | None, typer.Option(metavar="POLICY", help="Let this model draw the keywords of summaries.")
+    ] = None,
+    cache: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Keep the model's replies here, for the next time.")
+    ] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help=SKIP)] = False,
     problems: Annotated[int, typer.Option(min=0, metavar="N", help="Most malformed fields to list.")] = 20,
 ) -> None:
     """Turn a dataset's original files into task rows: chunks to read and questions about them, one row per line.
 
     mnemon data build all FOLDER --out ROWS builds everything known that lies in FOLDER, one file per dataset.
+    POLICY is a model directory, a hub id or the URL of an endpoint, as everywhere.
     """
-    options = Options(chunk_tokens=chunk_tokens, counter=token_counter(counter), seed=seed, questions=questions)
+    options = Options(
+        chunk_tokens, token_counter(counter), seed, questions, row_chunks, label_rounds=rounds, all_labels=all_labels
+    )
+    if cache is not None and closed_book is None and keywords is None:
+        raise MnemonError("--cache keeps the replies of --closed-book and --keywords: give one of them")
+    steps = [(step, open_policy(name)) for step, name in ((_closed_book, closed_book), (_keywords, keywords)) if name]
     work = [(dataset, tuple(files), out)]
     if dataset == "all":
         if len(files) != 1:
             raise MnemonError(f"mnemon data build all takes one folder, not {len(files)} files")
+        found_files = titled(found_in(files[0]))
         out.mkdir(parents=True, exist_ok=True)
-        work = [(name, found, out / f"{title}.jsonl") for name, found, title in titled(found_in(files[0]))]
+        work = [(name, found, out / f"{title}.jsonl") for name, found, title in found_files]
     elif not out.parent.is_dir():
         raise MnemonError(f"--out {out}: there is no folder {out.parent}; make it first")
     lines = []
@@ -66,9 +97,20 @@ def build(
         began = time.monotonic()
         with _Progress(name) as progress:
             built = build_rows(
-                name, found, options, split=split, skip_bad=skip_bad, max_rows=max_rows, progress=progress
+                name,
+                found,
+                options,
+                split=split,
+                skip_bad=skip_bad,
+                max_rows=max_rows,
+                progress=progress,
+                may_be_empty=dataset == "all",
             )
-            write_rows(target, built.rows)
+            for step, opened in steps:
+                progress(f"asking {opened.spec}")
+                built = step(built, opened.policy, cache)
+            if built.rows:
+                write_rows(target, built.rows)
         faults += built.faults
         lines.append(count(target.stem if dataset == "all" else name, built, time.monotonic() - began))
     typer.echo(table_of(lines, options))
@@ -76,6 +118,24 @@ def build(
         typer.echo(f"Malformed or mended fields: {len(faults)}")
         typer.echo(listed(faults, problems))
     typer.echo(f"wrote {out}")
+
+
+def _closed_book(built: Built, policy: Policy, cache: Path | None) -> Built:
+    done = run_sync(assist.closed_book(built.rows, policy, cache=cache))
+    if not done.rows and built.rows:
+        raise MnemonError("--closed-book left no row: every answer is known without the text, or long")
+    what = f"{done.changed} of {done.asked} question(s) are answered without the text, or with more than 4 words"
+    return replace(built, rows=done.rows, faults=(*built.faults, _remark(what, "dropped")))
+
+
+def _keywords(built: Built, policy: Policy, cache: Path | None) -> Built:
+    done = run_sync(assist.with_keywords(built.rows, policy, cache=cache))
+    what = f"{done.changed} of {done.asked} summaries"
+    return replace(built, rows=done.rows, faults=(*built.faults, _remark(what, "keywords drawn by the model")))
+
+
+def _remark(what: str, done: str) -> Fault:
+    return Fault("", "", "model", what, done, bad=False)
 
 
 def titled(found: Sequence[tuple[str, tuple[Path, ...]]]) -> list[tuple[str, tuple[Path, ...], str]]:

@@ -102,7 +102,8 @@ def keywords_in(reply: str, summary: str, most: int) -> tuple[str, ...]:
     """The comma- or line-separated parts of a reply that stand in the summary, each once, at most `most`."""
     parts = (re.sub(r"^\s*(?:[-*•]|\d+[.)])\s*", "", part).strip(" .\"'") for part in re.split(r"[,\n;]", reply))
     held = summary.lower()
-    return tuple(dict.fromkeys(part for part in parts if part and part.lower() in held))[:most]
+    kept = {part.lower(): part for part in parts if part and part.lower() in held}
+    return tuple(kept.values())[:most]
 
 
 def _keyed(probe: Question, words: tuple[str, ...]) -> Question:

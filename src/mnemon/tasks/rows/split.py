@@ -62,11 +62,13 @@ def leaks(rows: Sequence[Row], near: float = 0.8) -> list[Leak]:
     """What two splits share; each shared thing once per pair of splits.
 
     document: a name of ``metadata["documents"]``, within a source. question: the same words with the same answer,
-    whatever the source; of labelled sentences, the sentence, asked or shown. labels: a class of ``metadata["labels"]``
-    within a source, unless the row says ``labels_shared``. chunk: texts that share at least `near` of their runs of
-    eight words (Jaccard).
+    whatever the source; of labelled sentences, the sentence, asked in one of them. labels: a class of
+    ``metadata["labels"]`` within a source, unless the row says ``labels_shared``. chunk: texts that share at least
+    `near` of their runs of eight words (Jaccard).
     """
-    found = [*_shared("document", rows, _documents), *_shared("question", rows, _questions)]
+    found = _shared("document", rows, _documents)
+    asked = {key for row in rows for key, _ in _asked(row)}
+    found += _shared("question", rows, lambda row: [*_asked(row), *((k, n) for k, n in _shown(row) if k in asked)])
     found += _shared("labels", rows, _labels)
     return found + _near_chunks(rows, near)
 
@@ -75,8 +77,8 @@ def _documents(row: Row) -> Iterable[tuple[str, str]]:
     return ((f"{row.source}/{name}", name) for name in row.documents)
 
 
-def _questions(row: Row) -> Iterable[tuple[str, str]]:
-    """Questions with their answers; of labelled sentences the sentence, asked or shown.
+def _asked(row: Row) -> Iterable[tuple[str, str]]:
+    """Questions with their answers; of labelled sentences the sentence.
 
     A request for a summary names dates only, so it is not compared.
     """
@@ -85,6 +87,10 @@ def _questions(row: Row) -> Iterable[tuple[str, str]]:
             yield _key(probe.question), probe.question
         elif probe.answer_type not in ("keywords", "summary"):
             yield _key(f"{probe.question} = {' '.join(sorted(probe.answers))}"), probe.question
+
+
+def _shown(row: Row) -> Iterable[tuple[str, str]]:
+    """Labelled sentences of the stream; they count where another row asks for them."""
     for segment in row.segments:
         if segment.kind == "examples":
             yield from ((_key(str(turn.meta.get("text", turn.text))), turn.text) for turn in segment.turns)

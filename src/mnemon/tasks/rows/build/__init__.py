@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 
 from mnemon.tasks.rows.build import (
@@ -101,10 +100,12 @@ def build(
     skip_bad: bool = False,
     max_rows: int | None = None,
     progress: Callable[[str], None] = lambda what: None,
+    may_be_empty: bool = False,
 ) -> Built:
     """Rows of a dataset (a name in `DATASETS`) from its original files.
 
-    split: only the rows of this split. max_rows: only the first so many. Every row is checked (`check_row`). Malformed
+    split: only the rows of this split; it is an error where there is none, unless it `may_be_empty`, though there are
+    others. max_rows: only the first so many. Every row is checked (`check_row`). Malformed
     parts raise MnemonError that lists file, row, field and what is wrong; with `skip_bad` the rest is used.
     """
     if dataset not in DATASETS:
@@ -116,12 +117,12 @@ def build(
         if not path.exists():
             raise MnemonError(f"{dataset}: there is no file {path}; expected {DATASETS[dataset].files}")
     source = Source(paths, options or Options(), progress=progress)
-    every: list[Row] = []
+    every: set[str] = set()
     rows: list[Row] = []
     faults: list[Fault] = []
-    for row in islice(DATASETS[dataset].build(source), None):
+    for row in DATASETS[dataset].build(source):
         if split is not None and row.split != split:
-            every.append(row)
+            every.add(row.split)
             continue
         found = check_row(row)
         if any(fault.bad for fault in found):
@@ -135,8 +136,8 @@ def build(
     where = ", ".join(path.name for path in paths[:3]) + (" …" if len(paths) > 3 else "")
     if not skip_bad:
         complain(dataset, where, faults)
-    if not rows:
-        what = f"; there are rows of {', '.join(sorted({row.split for row in every}))}" if every else ""
+    if not rows and not (may_be_empty and every):
+        what = f"; there are rows of {', '.join(sorted(every))}" if every else ""
         of = f" of split {split}" if split is not None else ""
         raise MnemonError(f"{dataset}: {where} gives no row{of}{what}")
     return Built(tuple(rows), tuple(faults))
