@@ -60,32 +60,32 @@ def test_prompt_tokens_are_those_of_the_agent_and_the_template() -> None:
 
     run_sync(tiny.play(Scripted(look), make_tasks(12, 12, "test")))  # type: ignore[arg-type]
     assert len(seen) == 144
-    assert any("episodic:\nUser trips" in text for text in seen)
+    assert any("episodic:\ntrips User" in text for text in seen)
 
 
 @pytest.mark.parametrize(
     "call",
     [
-        ToolCall("insert", {"section": "core", "text": "city Rome"}),
-        ToolCall("insert", {"section": "semantic", "text": "Ben city Rome"}),
-        ToolCall("insert", {"section": "episodic", "text": "Ben trips d3 Peru"}),
-        ToolCall("update", {"section": "core", "text": "city Rome job nurse"}),
+        ToolCall("insert", {"section": "core", "text": "Rome city"}),
+        ToolCall("insert", {"section": "semantic", "text": "city Ben Rome"}),
+        ToolCall("insert", {"section": "episodic", "text": "trips Ben Peru d3"}),
+        ToolCall("update", {"section": "core", "text": "Rome city nurse job"}),
         ToolCall("update", {"section": "semantic", "id": "12", "text": "box birds red"}),
-        ToolCall("update", {"section": "episodic", "id": "2", "text": "Ben trips d3 Peru d9 Kenya"}),
+        ToolCall("update", {"section": "episodic", "id": "2", "text": "trips Ben Peru d3 Kenya d9"}),
         ToolCall("delete", {"section": "core"}),
         ToolCall("delete", {"section": "semantic", "id": "3"}),
         ToolCall("delete", {"section": "episodic", "id": "1"}),
     ],
 )
 def test_a_reply_is_real_tool_calls(call: ToolCall) -> None:
-    reply = reply_of([("Ben city none", None), ("User city core: empty", call), ("nothing", None), ("nothing", call)])
+    reply = reply_of([("city Ben none", None), ("city User core: empty", call), ("nothing", None), ("nothing", call)])
     assert [reply.tokens[i] for i in reply.choices] == [SKIP, call_tokens(call)[0], SKIP, call_tokens(call)[0]]
     assert call_tokens(call)[0] in OPENINGS
     message = Chat(TOKENIZER).message([IDS[t] for t in reply.tokens])
     assert [(c.name, dict(c.arguments), c.error) for c in message.tool_calls] == [
         (call.name, dict(call.arguments), None)
     ] * 2
-    assert message.content.startswith("a) Ben city none ok b) User")
+    assert message.content.startswith("a) city Ben none ok b) city User")
 
 
 def test_cold_rows_train_replies_only_and_never_the_choice_of_a_skill() -> None:
@@ -107,11 +107,11 @@ def test_cold_rows_train_replies_only_and_never_the_choice_of_a_skill() -> None:
 def test_no_training_row_holds_a_held_out_fact() -> None:
     for row in cold_rows(tiny.tiny_writer(), IDS, 600, seed=4):
         texts = [NAMES[int(i)] for i in row.input_ids]
-        for subject, attribute, value in zip(texts, texts[1:], texts[2:], strict=False):
+        for attribute, subject, value in zip(texts, texts[1:], texts[2:], strict=False):
             known = subject in (words.USER, *words.PEOPLE) and words.ATTRIBUTE_OF.get(value) == attribute
-            rule = subject == words.BOX and attribute in words.TOPICS and value in words.LABELS
+            rule = attribute == words.BOX and subject in words.TOPICS and value in words.LABELS
             if known or rule:
-                assert not held_out(subject, attribute, value)
+                assert not held_out(*((attribute, subject) if rule else (subject, attribute)), value)
 
 
 def test_scripted_writers() -> None:
@@ -135,9 +135,9 @@ def test_the_prompt_does_not_grow_with_the_stream() -> None:
 
 
 def test_a_flat_paragraph_forgets() -> None:
-    text = rewrite("User city Rome Ben trips d3 Peru", "d9", ["Ben flew to Kenya", "User left Rome"], 99)
-    assert text == "Ben trips d3 Peru d9 Kenya"
-    assert rewrite("User city Rome Ben city Oslo", "d9", ["Cara lives in Rome"], 6) == "Ben city Oslo Cara city Rome"
+    text = rewrite("city User Rome trips Ben Peru d3", "d9", ["Ben flew to Kenya", "User left Rome"], 99)
+    assert text == "trips Ben Peru d3 Kenya d9"
+    assert rewrite("city User Rome city Ben Oslo", "d9", ["Cara lives in Rome"], 6) == "city Ben Oslo city Cara Rome"
     short, long = (run_sync(play_flat(make_tasks(n, length, "test"))) for n, length in ((30, 6), (2, 78)))
     assert sum(tiny.accuracy(short)) / 30 > 0.95
     assert sum(tiny.accuracy(long)) / 2 < 0.7
@@ -165,12 +165,12 @@ def test_rewards_pay_the_oracle_most() -> None:
 
 def test_the_rule_judge_reads_edits() -> None:
     given = Input("a) Ben moved to Rome\nb) User became a nurse", "d3")
-    shown = (Entry(1, "semantic", "Ben city Oslo"), Entry(2, "core", "city Oslo"))
-    assert tiny.rule_judge(Edit(given, "update", "semantic", "Ben city Oslo", "Ben city Rome", shown)) == 1.0
-    assert tiny.rule_judge(Edit(given, "insert", "semantic", "", "Ben city Rome", shown)) == 0.0
-    assert tiny.rule_judge(Edit(given, "insert", "semantic", "", "Ben city Rome", ())) == 1.0
-    assert tiny.rule_judge(Edit(given, "update", "core", "city Oslo", "city Oslo job nurse", shown)) == 1.0
-    assert tiny.rule_judge(Edit(given, "delete", "semantic", "Ben city Oslo", "", shown)) == 0.0
+    shown = (Entry(1, "semantic", "city Ben Oslo"), Entry(2, "core", "Oslo city"))
+    assert tiny.rule_judge(Edit(given, "update", "semantic", "city Ben Oslo", "city Ben Rome", shown)) == 1.0
+    assert tiny.rule_judge(Edit(given, "insert", "semantic", "", "city Ben Rome", shown)) == 0.0
+    assert tiny.rule_judge(Edit(given, "insert", "semantic", "", "city Ben Rome", ())) == 1.0
+    assert tiny.rule_judge(Edit(given, "update", "core", "Oslo city", "Oslo city nurse job", shown)) == 1.0
+    assert tiny.rule_judge(Edit(given, "delete", "semantic", "city Ben Oslo", "", shown)) == 0.0
 
 
 @pytest.mark.timeout(900)

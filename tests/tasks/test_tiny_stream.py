@@ -40,7 +40,7 @@ def test_a_stream_says_what_it_means(drawn: tuple[int, int, str, bool]) -> None:
             reading = read_sentence(row.partition(" ")[2], chunk.day)
             assert reading.sense == ("noise" if not said.subject else "remove" if said.kind == "end" else "state")
             if said.subject:
-                assert (reading.subject, reading.attribute, reading.values[-1]) == (
+                assert (reading.subject, reading.attribute, reading.value) == (
                     said.subject,
                     said.attribute,
                     said.value,
@@ -114,27 +114,27 @@ def test_a_task_is_reproducible_and_every_dimension_is_asked() -> None:
 
 def test_thoughts_recite_and_relate() -> None:
     text = (
-        "core:\ncity Rome job nurse\nepisodic:\nBen trips d3 Peru d7 Chile 1\nsemantic:\nbox birds red 2\n"
-        "Ben city Oslo 3\ntime: d9\nchunk: a) Ben moved to Rome\nb) User quit the job as a nurse"
+        "core:\nRome city nurse job\nepisodic:\ntrips Ben Peru d3 Chile d7 1\nsemantic:\nbox birds red 2\n"
+        "city Ben Oslo 3\ntime: d9\nchunk: a) Ben moved to Rome\nb) User quit the job as a nurse"
     )
     view = split_prompt([Message("user", text)])
-    assert view.core == "city Rome job nurse"
+    assert view.core == "Rome city nurse job"
     assert view.day == "d9"
     assert len(view.sentences) == 2
     assert read_core(view.core) == {"city": ("Rome",), "job": ("nurse",)}
     cases = {
-        "Ben moved to Rome": ("Ben city Oslo 3 fresh", "update", "Ben city Rome"),
-        "Ben moved to Oslo": ("Ben city Oslo match 3 known", "", ""),
-        "Ben left Oslo": ("ends Ben city Oslo match 3 alone", "delete", ""),
-        "Ben left Rome": ("ends Ben city Oslo 3 fresh", "", ""),
-        "Ben became a pilot": ("Ben job none", "insert", "Ben job pilot"),
-        "User moved to Rome": ("User city core: city Rome match job nurse known", "", ""),
-        "User became a pilot": ("User job core: city Rome job nurse fresh", "update", "city Rome job pilot"),
-        "User quit the job as a nurse": ("ends User job core: city Rome job nurse match rest", "update", "city Rome"),
-        "User drives a Fiat": ("User car core: city Rome job nurse none", "update", "city Rome job nurse car Fiat"),
+        "Ben moved to Rome": ("city Ben Oslo 3 fresh", "update", "city Ben Rome"),
+        "Ben moved to Oslo": ("city Ben Oslo match 3 known", "", ""),
+        "Ben left Oslo": ("ends city Ben Oslo match 3 alone", "delete", ""),
+        "Ben left Rome": ("ends city Ben Oslo 3 fresh", "", ""),
+        "Ben became a pilot": ("job Ben none", "insert", "job Ben pilot"),
+        "User moved to Rome": ("city User core: Rome match city nurse job known", "", ""),
+        "User became a pilot": ("job User core: Rome city nurse job fresh", "update", "Rome city pilot job"),
+        "User quit the job as a nurse": ("ends job User core: Rome city nurse match job rest", "update", "Rome city"),
+        "User drives a Fiat": ("car User core: Rome city nurse job none", "update", "Rome city nurse job Fiat car"),
         "the raven goes into the blue box": ("box birds red 2 fresh", "update", "box birds blue"),
         "Ben flew to Kenya": (
-            "Ben trips d3 Peru d7 Chile 1 fresh", "update", "Ben trips d3 Peru d7 Chile d9 Kenya"
+            "trips Ben Peru d3 Chile d7 1 fresh", "update", "trips Ben Peru d3 Chile d7 Kenya d9"
         ),
         "how are you": ("nothing", "", ""),
     }  # fmt: skip
@@ -146,31 +146,31 @@ def test_thoughts_recite_and_relate() -> None:
         assert (str(call.arguments.get("text", "")) if call else "") == written
     empty = split_prompt([Message("user", "core:\nepisodic:\nsemantic:\ntime: d9\nchunk: a) User moved to Rome")])
     reading = Reading("state", "User", "city", ("Rome",))
-    assert think(empty, reading) == "User city core: empty"
+    assert think(empty, reading) == "city User core: empty"
     call = right_call(empty, reading)
     assert call is not None
-    assert dict(call.arguments) == {"section": "core", "text": "city Rome"}
+    assert dict(call.arguments) == {"section": "core", "text": "Rome city"}
 
 
 CHUNK = (
     "a) Ben moved to Rome\nb) User quit the job as a nurse\nc) Ben flew to Kenya\nd) the raven goes into the blue box"
 )
 EDITS = [
-    ("semantic", "Ben city Oslo", "Ben city Rome", (), True),
-    ("semantic", "", "Ben city Rome", (), True),
-    ("semantic", "", "Ben city Rome", ("Ben city Oslo",), False),
-    ("semantic", "", "Ben city Oslo", (), False),
-    ("episodic", "", "Ben city Rome", (), False),
-    ("semantic", "Ben city Oslo", "", (), False),
-    ("core", "city Rome job nurse", "city Rome", (), True),
-    ("core", "city Rome job nurse", "job nurse", (), False),
-    ("core", "job nurse", "", (), True),
-    ("episodic", "Ben trips d3 Peru", "Ben trips d3 Peru d9 Kenya", (), True),
-    ("episodic", "Ben trips d3 Peru", "Ben trips d9 Kenya", (), False),
-    ("episodic", "", "Ben trips d8 Kenya", (), False),
+    ("semantic", "city Ben Oslo", "city Ben Rome", (), True),
+    ("semantic", "", "city Ben Rome", (), True),
+    ("semantic", "", "city Ben Rome", ("city Ben Oslo",), False),
+    ("semantic", "", "city Ben Oslo", (), False),
+    ("episodic", "", "city Ben Rome", (), False),
+    ("semantic", "city Ben Oslo", "", (), False),
+    ("core", "Rome city nurse job", "Rome city", (), True),
+    ("core", "Rome city nurse job", "nurse job", (), False),
+    ("core", "nurse job", "", (), True),
+    ("episodic", "trips Ben Peru d3", "trips Ben Peru d3 Kenya d9", (), True),
+    ("episodic", "trips Ben Peru d3", "trips Ben Kenya d9", (), False),
+    ("episodic", "", "trips Ben Kenya d8", (), False),
     ("semantic", "", "box birds blue", (), True),
     ("semantic", "", "Ben moved to Rome", (), False),
-    ("semantic", "Ben city Oslo", "Cara city Rome", (), False),
+    ("semantic", "city Ben Oslo", "city Cara Rome", (), False),
 ]
 
 
@@ -180,13 +180,13 @@ def test_the_judge(section: str, before: str, after: str, beside: tuple[str, ...
 
 
 def test_triples() -> None:
-    assert triples("core", "city Rome job nurse") == {
+    assert triples("core", "Rome city nurse job") == {
         ("User", "city", ("Rome",)),
         ("User", "job", ("nurse",)),
     }
-    assert triples("episodic", "Ben trips d3 Peru d9 Kenya") == {
-        ("Ben", "trips", ("d3", "Peru")),
-        ("Ben", "trips", ("d9", "Kenya")),
+    assert triples("episodic", "trips Ben Peru d3 Kenya d9") == {
+        ("Ben", "trips", ("Peru", "d3")),
+        ("Ben", "trips", ("Kenya", "d9")),
     }
     assert triples("semantic", "hello") == triples("core", "") == set()
     assert Question("day", "Ben", "Peru").text == "day of Ben in Peru ?"

@@ -71,23 +71,33 @@ def call_tokens(call: ToolCall | None) -> list[str]:
     return tokens if tokens[0].endswith("</tool_call>") else [*tokens, CLOSE]
 
 
+_COMPARED = frozenset((*words.ATTRIBUTE_OF, *words.PLACES, *words.LABELS))
+STRESS = 3.0
+"""Weight in the loss of the tokens that say whether a recited value is the sentence's: few, and the hardest to learn."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The tokens of a reply and the indices of those that choose a call."""
+    """The tokens of a reply, the indices of those that choose a call, and of those that compare (see `STRESS`)."""
 
     tokens: tuple[str, ...]
     choices: tuple[int, ...]
+    compared: tuple[int, ...]
 
 
 def reply_of(parts: Sequence[tuple[str, ToolCall | None]]) -> Reply:
     """A reply from (thought, call) per sentence: its number, what is known of its fact, then the call or the skip."""
     tokens: list[str] = []
     choices: list[int] = []
+    compared: list[int] = []
     for marker, (thought, call) in zip(words.MARKERS, parts, strict=False):
-        tokens += [marker, *thought.split()]
+        known = thought.split()
+        start = len(tokens) + 1
+        compared += [start + i for i in range(1, len(known)) if known[i - 1] in _COMPARED or i == len(known) - 1]
+        tokens += [marker, *known]
         choices.append(len(tokens))
         tokens += call_tokens(call)
-    return Reply((*tokens, END), tuple(choices))
+    return Reply((*tokens, END), tuple(choices), tuple(compared))
 
 
 def prompt_tokens(text: str) -> list[str]:
@@ -102,6 +112,7 @@ def make_row(ids: dict[str, int], text: str, reply: Reply, masked: bool, name: s
     mask = np.zeros(len(tokens), np.uint8)
     mask[len(prompt) :] = 1
     weight = mask.astype(np.float32)
+    weight[[len(prompt) + i for i in reply.compared]] = STRESS
     if masked:
         weight[[len(prompt) + i for i in reply.choices]] = 0.0
     return Row(name, name, np.array(tokens, np.int64), mask, np.zeros(len(tokens), np.float32), weight=weight)
@@ -159,5 +170,5 @@ def cold_rows(agent: Agent, ids: dict[str, int], count: int, seed: int, demonstr
 
     play(demos // 2, (6,), rules.oracle, rules.demonstrator, False)
     play(demos, (6,), rules.demonstrator, rules.demonstrator, False)
-    play(count, (6, 12, 30), skilled, skilled, True)
+    play(count, (6, 20, 60), skilled, skilled, True)
     return rows

@@ -17,7 +17,7 @@ from mnemon.tasks.tiny_stream import words
 from mnemon.tasks.tiny_stream.reading import Reading, read_core, read_line, read_sentence
 
 Triple = tuple[str, str, tuple[str, ...]]
-"""(subject, attribute, values): one value, or (day, place)."""
+"""(subject, attribute, values): one value, or (place, day)."""
 
 
 def triples(section: str, text: str) -> set[Triple]:

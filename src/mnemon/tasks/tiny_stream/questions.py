@@ -71,7 +71,7 @@ def answer(known: Known, question: Question) -> str:
     if ask == "box":
         return " ".join(known.get((words.BOX, words.TOPIC_OF.get(subject, "")), ())) or "none"
     trips = known.get((subject, words.TRIPS), ())
-    days, places = trips[0::2], trips[1::2]
+    places, days = trips[0::2], trips[1::2]
     if ask == "count":
         return str(len(places))
     if ask == "places":
@@ -118,7 +118,7 @@ def _asked(rng: random.Random, stream: Stream) -> dict[str, list[tuple[Question,
                 found["long-range"].append((Question(ask, subject), chunks))
             if rng.random() < 0.5:
                 trip = rng.randrange(len(chunks) > 1, len(chunks))
-                found["one hop"].append((Question("day", subject, held[2 * trip + 1]), [chunks[trip]]))
+                found["one hop"].append((Question("day", subject, held[2 * trip]), [chunks[trip]]))
         elif subject == words.BOX:
             if len(chunks) == 1 and rng.random() < 0.7:
                 continue

@@ -95,15 +95,17 @@ def read_answer(messages: Sequence[Message], tools: Sequence[ToolSchema]) -> str
 
 
 def read_paragraph(text: str) -> Facts:
-    """The facts of one paragraph: "User city Rome Ben pet Rex …", an entry behind the other."""
+    """The facts of one paragraph: "city User Rome pet Ben Rex …", an entry behind the other."""
     facts: Facts = {}
     parts = text.split()
+    skip = -1
     for at, word in enumerate(parts):
-        if read_line("", "semantic", " ".join(parts[at : at + 2])).subject:
-            key = (word, parts[at + 1])
-            facts[key] = []
-        elif facts and word != key[1]:
-            facts[key].append(word)
+        line = read_line("", "semantic", " ".join(parts[at : at + 2]))
+        if line.subject:
+            held = facts[line.subject, line.attribute] = []
+            skip = at + 1
+        elif facts and at != skip:
+            held.append(word)
     return facts
 
 

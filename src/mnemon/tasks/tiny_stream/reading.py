@@ -21,13 +21,18 @@ Section = Literal["core", "episodic", "semantic"]
 class Reading:
     """What a sentence says: a fact that holds from now on, a fact that ended, or nothing.
 
-    `values` is what a new entry would hold: one value, or (day, place) of a trip.
+    `values` is what a new entry would hold: one value, or (place, day) of a trip.
     """
 
     sense: Sense
     subject: str = ""
     attribute: str = ""
     values: tuple[str, ...] = ()
+
+    @property
+    def value(self) -> str:
+        """The value or place that the sentence names."""
+        return self.values[0]
 
     @property
     def section(self) -> Section:
@@ -118,7 +123,7 @@ def read_sentence(text: str, day: str = "") -> Reading:
 
 def _reading(sense: str, slots: dict[str, str], attribute: str, day: str) -> Reading:
     if sense == "trip":
-        return Reading("state", slots["{p}"], words.TRIPS, (day, slots["{c}"]))
+        return Reading("state", slots["{p}"], words.TRIPS, (slots["{c}"], day))
     if sense == "example":
         return Reading("state", words.BOX, words.TOPIC_OF[slots["{i}"]], (slots["{l}"],))
     if sense == "noise":
@@ -130,36 +135,40 @@ def _reading(sense: str, slots: dict[str, str], attribute: str, day: str) -> Rea
 
 
 def read_line(shown: str, section: Section, text: str) -> Line:
-    """A stored "subject attribute value …"; anything else gives a line without values."""
+    """A stored "attribute subject value …" or "box topic colour"; anything else gives a line without values."""
     parts = text.split()
-    if len(parts) >= 2 and parts[1] in (
-        words.TOPICS if parts[0] == words.BOX else _KEPT if parts[0] in _PEOPLE else ()
-    ):
+    if len(parts) >= 2 and parts[0] == words.BOX and parts[1] in words.TOPICS:
         return Line(shown, section, parts[0], parts[1], tuple(parts[2:]))
+    if len(parts) >= 2 and parts[0] in _KEPT and parts[1] in _PEOPLE:
+        return Line(shown, section, parts[1], parts[0], tuple(parts[2:]))
     return Line(shown, section, "", "", ())
 
 
 def read_core(text: str) -> dict[str, tuple[str, ...]]:
-    """The user's facts in a core: "city Rome job nurse"; words before the first attribute are no facts."""
+    """The user's facts in a core: "Rome city nurse job", each value before its attribute."""
     facts: dict[str, tuple[str, ...]] = {}
-    attribute = ""
+    held: tuple[str, ...] = ()
     for word in text.split():
         if word in words.ATTRIBUTES:
-            attribute = word
-            facts[attribute] = ()
-        elif attribute:
-            facts[attribute] += (word,)
+            facts[word], held = held, ()
+        else:
+            held = (*held, word)
     return facts
 
 
 def core_text(facts: dict[str, tuple[str, ...]]) -> str:
     """The inverse of `read_core`; facts without values are left out."""
-    return " ".join(word for attribute, held in facts.items() if held for word in (attribute, *held))
+    return " ".join(word for attribute, held in facts.items() if held for word in (*held, attribute))
 
 
 def content(subject: str, attribute: str, held: Sequence[str]) -> str:
-    """The stored form of a fact outside the core."""
-    return " ".join((subject, attribute, *held))
+    """The stored form of a fact outside the core: "city Ben Oslo", "box birds red", "trips Ben Peru d3 Chile d7".
+
+    Two neighbouring words hardly ever occur together in another entry, so that whoever recites an entry stays in it.
+    """
+    if subject == words.BOX:
+        return " ".join((subject, attribute, *held))
+    return " ".join((attribute, subject, *held))
 
 
 # ── prompts ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -194,25 +203,25 @@ def match(view: View, reading: Reading) -> Line | None:
 def think(view: View, reading: Reading) -> str:
     """What is known of a sentence's fact, recited; a value that the sentence mentions is marked with `match`.
 
-        "Ben city Oslo 3 fresh"   "ends Ben city Oslo match 3 alone"   "User job core: city Rome none"   "nothing"
+        "city Ben Oslo 3 fresh"   "ends city Ben Oslo match 3 alone"   "job User core: Rome city none"   "nothing"
 
     The last word says how sentence and memory relate: none (no such fact; for the core empty when there is no core),
     fresh or known (its value), and for a value that ends alone (nothing else is left) or rest. What to do is not in it.
     """
     if reading.sense == "noise":
         return "nothing"
-    value = reading.values[-1]
+    value = reading.value
     parts = ["ends"] if reading.sense == "remove" else []
-    parts += [reading.subject, reading.attribute]
+    parts += content(reading.subject, reading.attribute, ()).split()
     if reading.section == "core":
         facts = read_core(view.core)
         held = facts.get(reading.attribute, ())
-        parts.append("core:")
-        for word in view.core.split():
-            parts += [word, "match"] if word == value and word in held else [word]
         others = len(facts) > 1
+        parts.append("core:")
         if not facts:
             return " ".join([*parts, "empty"])
+        for word in view.core.split():
+            parts += [word, "match"] if word == value and word in held else [word]
     else:
         found = match(view, reading)
         if found is None:

@@ -29,7 +29,7 @@ def insert(reading: Reading, section: str) -> ToolCall:
     """Store what a sentence says as a new entry of a section; in the core without its subject."""
     text = content(reading.subject, reading.attribute, reading.values)
     if section == "core":
-        text = text.partition(" ")[2]
+        text = core_text({reading.attribute: reading.values})
     return ToolCall("insert", {"section": section, "text": text})
 
 
@@ -52,7 +52,7 @@ def right_call(view: View, reading: Reading, merge: bool = True, remove: bool = 
     if reading.section == "core":
         return _core_call(view, reading)
     found = match(view, reading)
-    value = reading.values[-1]
+    value = reading.value
     if found is None:
         return insert(reading, reading.section) if reading.sense == "state" else None
     if reading.sense == "remove":
@@ -64,7 +64,7 @@ def right_call(view: View, reading: Reading, merge: bool = True, remove: bool = 
 
 
 def _core_call(view: View, reading: Reading) -> ToolCall | None:
-    facts, attribute, value = read_core(view.core), reading.attribute, reading.values[-1]
+    facts, attribute, value = read_core(view.core), reading.attribute, reading.value
     known = value in facts.get(attribute, ())
     if known == (reading.sense == "state"):
         return None
@@ -80,7 +80,7 @@ def options(view: View, reading: Reading) -> list[ToolCall]:
     """Every call that can be carried out and has something to do with the sentence."""
     found: list[ToolCall] = [insert(reading, "semantic"), insert(reading, "episodic")]
     line = match(view, reading)
-    value = reading.values[-1]
+    value = reading.value
     if line is not None:
         found.append(delete(line.section, line.id))
         if value not in line.values:
@@ -141,7 +141,7 @@ def one_section(view: View, reading: Reading, rng: random.Random) -> ToolCall | 
     found = match(view, reading)
     if found is None:
         return insert(reading, "semantic") if reading.sense == "state" else None
-    known = reading.values[-1] in found.values
+    known = reading.value in found.values
     if known == (reading.sense == "state"):
         return None
     if reading.sense == "remove":
