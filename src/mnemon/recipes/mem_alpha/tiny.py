@@ -17,6 +17,7 @@ from mnemon.policy.local import LocalPolicy, load_model
 from mnemon.policy.open import model_source, newest_checkpoint
 from mnemon.policy.tiny import build_model
 from mnemon.recipes.mem_alpha.tiny_data import cold_rows, start_state, stream_tokenizer
+from mnemon.recipes.mem_alpha.tiny_init import pair_init
 from mnemon.rewards import (
     Reward,
     answer_score,
@@ -48,16 +49,18 @@ REPLY_TOKENS = 128
 class TinySettings:
     """The tiny preset.
 
-    length: chunks per training stream. credit: "linked" pays a question to the chunks that it is about, "trajectory" to
-    all (arXiv 2509.25911). beta, gamma: weights of compression and of the judge's content score; validity: weight of
-    valid calls.
+    length: chunks per training stream. before: chunks that its memory already holds, rightly kept, in turn over the
+    streams: who reads six chunks learns with the memory of a longer stream. credit: "linked" pays a question to the
+    chunks that it is about, "trajectory" to all (arXiv 2509.25911). beta, gamma: weights of compression and of the
+    judge's content score; validity: weight of valid calls.
     """
 
     seed: int = 0
     length: int = 6
+    before: tuple[int, ...] = (0, 12, 0, 36)
     questions: int = 15
-    cold_updates: int = 700
-    cold_batch: int = 48
+    cold_updates: int = 1200
+    cold_batch: int = 32
     demonstrations: float = 0.25
     credit: Literal["linked", "trajectory"] = "linked"
     beta: float = 0.05
@@ -74,7 +77,7 @@ class TinySettings:
             lr=4e-4, betas=(0.9, 0.98), warmup=5, entropy=0.001, minibatch=16, token_budget=8192
         )
     )
-    loop: LoopConfig = field(default_factory=lambda: LoopConfig(updates=30, groups=16, members=8, eval_every=5))
+    loop: LoopConfig = field(default_factory=lambda: LoopConfig(updates=20, groups=16, members=8, eval_every=5))
 
 
 def tiny_writer() -> Agent:
@@ -91,6 +94,7 @@ def cold_start(folder: Path, settings: TinySettings) -> Path:
     torch.set_num_threads(1)
     tokenizer = stream_tokenizer()
     model = build_model(tokenizer, seed=settings.seed)
+    pair_init(model, settings.seed)
     count = settings.cold_updates * settings.cold_batch
     rows = cold_rows(tiny_writer(), tokenizer.get_vocab(), count, settings.seed, settings.demonstrations)
     batches = length_buckets(rows, settings.cold_batch, settings.seed)
@@ -177,7 +181,10 @@ def writer_rewards(settings: TinySettings) -> tuple[Reward, ...]:
 def training_tasks(settings: TinySettings, update: int, attempt: int) -> list[Task]:
     """The tasks of one update, always new ones."""
     first = TRAIN_SEEDS + (update * 4 + attempt) * settings.loop.groups
-    return [make_task(first + i, settings.length, most=settings.questions) for i in range(settings.loop.groups)]
+    return [
+        make_task(first + i, settings.length, most=settings.questions, before=settings.before[i % len(settings.before)])
+        for i in range(settings.loop.groups)
+    ]
 
 
 def open_model(source: str) -> tuple[Any, Any]:

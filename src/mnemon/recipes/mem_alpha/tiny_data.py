@@ -23,7 +23,8 @@ from mnemon.policy.tiny import END, START, build_tokenizer
 from mnemon.tasks.tiny.world import blurred
 from mnemon.tasks.tiny_stream import make_task, words
 from mnemon.tasks.tiny_stream import scripted as rules
-from mnemon.tasks.tiny_stream.reading import Reading, View, split_prompt
+from mnemon.tasks.tiny_stream.reading import Reading, View, content, core_text, split_prompt
+from mnemon.tasks.tiny_stream.world import section_of
 from mnemon.train.batch import Row
 from mnemon.types import Message, Task, ToolCall, ToolSchema
 
@@ -51,8 +52,17 @@ def stream_tokenizer() -> Any:
 
 
 def start_state(task: Task) -> State:
-    """The empty memory of a task, with the task's caps per section."""
-    return State(Memory(layout(**task.meta["caps"])))
+    """The memory that a task starts from, under its caps: empty, or what is true after the chunks read before."""
+    memory = Memory(layout(**task.meta["caps"]))
+    held = task.meta["held"]
+    core = core_text({a: tuple(values) for (s, a), values in held.items() if section_of(s, a) == "core"})
+    if core:
+        memory.add(core, section="core")
+    for (subject, attribute), values in held.items():
+        section = section_of(subject, attribute)
+        if section != "core":
+            memory.add(content(subject, attribute, values), section=section)
+    return State(memory)
 
 
 # ── tokens ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -71,33 +81,30 @@ def call_tokens(call: ToolCall | None) -> list[str]:
     return tokens if tokens[0].endswith("</tool_call>") else [*tokens, CLOSE]
 
 
-_COMPARED = frozenset((*words.ATTRIBUTE_OF, *words.PLACES, *words.LABELS))
-STRESS = 3.0
-"""Weight in the loss of the tokens that say whether a recited value is the sentence's: few, and the hardest to learn."""
+STRESS = 2.0
+"""Weight in the loss of the tokens that say how sentence and memory relate: few, and hard to learn."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The tokens of a reply, the indices of those that choose a call, and of those that compare (see `STRESS`)."""
+    """The tokens of a reply, the indices of those that choose a call, and of those that relate (see `STRESS`)."""
 
     tokens: tuple[str, ...]
     choices: tuple[int, ...]
-    compared: tuple[int, ...]
+    related: tuple[int, ...]
 
 
 def reply_of(parts: Sequence[tuple[str, ToolCall | None]]) -> Reply:
     """A reply from (thought, call) per sentence: its number, what is known of its fact, then the call or the skip."""
     tokens: list[str] = []
     choices: list[int] = []
-    compared: list[int] = []
+    related: list[int] = []
     for marker, (thought, call) in zip(words.MARKERS, parts, strict=False):
-        known = thought.split()
-        start = len(tokens) + 1
-        compared += [start + i for i in range(1, len(known)) if known[i - 1] in _COMPARED or i == len(known) - 1]
-        tokens += [marker, *known]
+        tokens += [marker, *thought.split()]
+        related += [len(tokens) - 2, len(tokens) - 1] if tokens[-2].isdecimal() else [len(tokens) - 1]
         choices.append(len(tokens))
         tokens += call_tokens(call)
-    return Reply((*tokens, END), tuple(choices), tuple(compared))
+    return Reply((*tokens, END), tuple(choices), tuple(related))
 
 
 def prompt_tokens(text: str) -> list[str]:
@@ -112,7 +119,7 @@ def make_row(ids: dict[str, int], text: str, reply: Reply, masked: bool, name: s
     mask = np.zeros(len(tokens), np.uint8)
     mask[len(prompt) :] = 1
     weight = mask.astype(np.float32)
-    weight[[len(prompt) + i for i in reply.compared]] = STRESS
+    weight[[len(prompt) + i for i in reply.related]] = STRESS
     if masked:
         weight[[len(prompt) + i for i in reply.choices]] = 0.0
     return Row(name, name, np.array(tokens, np.int64), mask, np.zeros(len(tokens), np.float32), weight=weight)

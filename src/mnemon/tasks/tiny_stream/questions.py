@@ -79,12 +79,13 @@ def answer(known: Known, question: Question) -> str:
     return " ".join(day for day, place in zip(days, places, strict=False) if place == attribute) or "none"
 
 
-def probes_of(rng: random.Random, stream: Stream, most: int) -> list[Probe]:
+def probes_of(rng: random.Random, stream: Stream, most: int, since: int = 0) -> list[Probe]:
     """At most `most` questions, as evenly over the dimensions as the stream allows; about a third of those about
-    changed facts are about withdrawn ones.
+    changed facts are about withdrawn ones. since: only facts that the chunks from this one on touch.
     """
     chosen: list[tuple[str, Question, list[int]]] = []
     for dimension, found in _asked(rng, stream).items():
+        found = [pair for pair in found if max(pair[1]) >= since]
         rng.shuffle(found)
         empty = [pair for pair in found if answer(stream.facts, pair[0]) == "none"]
         quota = -(-most // len(DIMENSIONS))

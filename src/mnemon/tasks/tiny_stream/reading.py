@@ -201,10 +201,12 @@ def match(view: View, reading: Reading) -> Line | None:
 
 
 def think(view: View, reading: Reading) -> str:
-    """What is known of a sentence's fact, recited; a value that the sentence mentions is marked with `match`.
+    """What is known of a sentence's fact: its entry recited, its number, then what the sentence says, compared.
 
-        "city Ben Oslo 3 fresh"   "ends city Ben Oslo match 3 alone"   "job User core: Rome city none"   "nothing"
+        "city Ben Oslo 3 Ben Rome fresh"       "box birds red 4 birds red 4 known"
+        "job User core: Rome city nurse job none"   "ends city Ben Oslo 3 Ben Oslo 3 alone"   "nothing"
 
+    Whoever repeats two words that stand together in the entry arrives again at its number: then the value is known.
     The last word says how sentence and memory relate: none (no such fact; for the core empty when there is no core),
     fresh or known (its value), and for a value that ends alone (nothing else is left) or rest. What to do is not in it.
     """
@@ -217,19 +219,19 @@ def think(view: View, reading: Reading) -> str:
         facts = read_core(view.core)
         held = facts.get(reading.attribute, ())
         others = len(facts) > 1
-        parts.append("core:")
         if not facts:
-            return " ".join([*parts, "empty"])
-        for word in view.core.split():
-            parts += [word, "match"] if word == value and word in held else [word]
+            return " ".join([*parts, "core:", "empty"])
+        parts += ["core:", *view.core.split(), value, reading.attribute]
     else:
         found = match(view, reading)
         if found is None:
             return " ".join([*parts, "none"])
         held, others = found.values, len(found.values) > 2
-        for word in held:
-            parts += [word, "match"] if word == value else [word]
-        parts.append(found.id)
+        near = parts[-1]
+        parts += [*held, found.id]
+        if reading.attribute != words.TRIPS:
+            parts += [near, value]
+            parts += [found.id] if value in held else []
     if reading.sense == "remove" and value in held:
         return " ".join([*parts, "rest" if others else "alone"])
     return " ".join([*parts, "none" if not held else "known" if value in held else "fresh"])

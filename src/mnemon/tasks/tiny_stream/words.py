@@ -96,7 +96,6 @@ VIEW_WORDS = (
     "time:",
     "chunk:",
     "question:",
-    "match",
     "ends",
     "nothing",
     "ok",

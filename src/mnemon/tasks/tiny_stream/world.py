@@ -324,27 +324,35 @@ def make_task(
     slack: int = 0,
     most: int | None = None,
     restate: float = 0.1,
+    before: int = 0,
 ) -> Task:
     """One task row, the same for the same arguments on every machine.
 
     meta: `caps` (tokens that each section may hold: what a memory needs that keeps exactly what is true, + `slack`
-    facts), `stream`, `source`. At most `most` questions (default: up to 3 per kind, for long streams half the chunks).
+    facts), `stream`, `held`, `source`. At most `most` questions (default: up to 2 per kind, for long streams half the
+    chunks). before: chunks that were read earlier: they are no inputs, what is true after them is `held`, and questions
+    are about facts that the other chunks touch.
     """
-    rng = random.Random(f"stream/{split}/{templates}/{length}/{seed}")
-    stream = sample_stream(rng, length, split, templates, restate)
+    rng = random.Random(f"stream/{split}/{templates}/{before}+{length}/{seed}")
+    stream = sample_stream(rng, before + length, split, templates, restate)
     while len({section_of(*key) for key in stream.touched}) < 3:
-        stream = sample_stream(rng, length, split, templates, restate)
-    probes = probes_of(rng, stream, most or max(10, length // 2))
-    inputs = [Input(chunk.text, chunk.day, (str(i),)) for i, chunk in enumerate(stream.chunks)]
+        stream = sample_stream(rng, before + length, split, templates, restate)
+    probes = probes_of(rng, stream, most or max(10, length // 2), before)
+    inputs = [Input(chunk.text, chunk.day, (str(i),)) for i, chunk in enumerate(stream.chunks)][before:]
+    held: Facts = {}
+    for chunk in stream.chunks[:before]:
+        for said in chunk.said:
+            apply(held, said, chunk.day)
     extra = {"core": 2, "episodic": 4, "semantic": 3}
     return Task(
-        f"tiny_stream/{split}/{templates}/{length}/{seed}",
+        f"tiny_stream/{split}/{templates}/{before}+{length}/{seed}",
         (Stage(partial(Script, inputs), name="stream"),),
         tuple(probes),
         {
             "source": "tiny_stream",
             "caps": {name: peak + slack * extra[name] for name, peak in stream.peaks.items()},
             "stream": stream,
+            "held": {key: values for key, values in held.items() if values},
         },
     )
 
