@@ -14,7 +14,7 @@ from mnemon import cli
 ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 TEXT = {page.name: page.read_text(encoding="utf-8") for page in PAGES}
-GUIDES = ("concepts.md", "training.md", "evaluation.md", "tiny_world.md", "paper_index.md")
+GUIDES = ("concepts.md", "training.md", "evaluation.md", "tiny_world.md", "paper_index.md", "data.md")
 
 
 def options(*path: str) -> set[str]:
@@ -46,7 +46,12 @@ def test_files_exist(name: str) -> None:
 
 @pytest.mark.parametrize("name", GUIDES)
 def test_options_exist(name: str) -> None:
-    every = options("train", "memory-r1") | options("eval", "memory-r1") | options("data", "show")
+    every = (
+        options("train", "memory-r1")
+        | options("eval", "memory-r1")
+        | options("data", "show")
+        | options("data", "build")
+    )
     known = every | {"--nproc_per_node"}
     assert set(re.findall(r"(?<![\w-])--[a-z][\w-]*", TEXT[name])) <= known
 

@@ -242,7 +242,7 @@ def _table(title: str, left: Sequence[str], right: Sequence[str]) -> Table:
 
 def _page(*parts: Any) -> str:
     page = io.StringIO()
-    Console(file=page, width=140, no_color=True, highlight=False, markup=False).print(*parts, sep="\n")
+    Console(file=page, width=160, no_color=True, highlight=False, markup=False).print(*parts, sep="\n")
     return "\n".join(line.rstrip() for line in page.getvalue().splitlines())
 
 

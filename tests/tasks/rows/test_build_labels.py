@@ -139,6 +139,7 @@ def test_trec_is_not_utf8(tmp_path: Path) -> None:
     fine = built("trec_fine", *files)
     check(fine.rows)
     assert sorted(label for row in fine.rows for label in row.metadata["labels"].values()) == sorted(kinds)
+    assert [leak for leak in leaks([*coarse.rows, *fine.rows]) if leak.what != "chunk"] == []
     (tmp_path / "TREC.test").write_text("0 What is it ?\n" + told[0])
     with pytest.raises(MnemonError, match="'0' is not like 'DESC:manner'"):
         built("trec_fine", *files)

@@ -71,7 +71,7 @@ def test_longmemeval_by_type(data_dir: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("dataset", "labels", "rows"),
-    [("clinc150", 150, 10), ("banking77", 77, 7), ("trec_coarse", 6, 2), ("trec_fine", 50, 5), ("nlu", 64, 6)],
+    [("clinc150", 150, 10), ("banking77", 77, 7), ("trec_coarse", 6, 2), ("trec_fine", 50, 4), ("nlu", 64, 6)],
 )
 def test_labels(data_dir: Path, dataset: str, labels: int, rows: int) -> None:
     from mnemon.tasks.rows.build import build

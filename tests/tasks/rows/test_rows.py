@@ -233,6 +233,14 @@ def test_every_legal_scorer_exists() -> None:
         assert name.startswith("judge_") or metrics.scorer(name)
 
 
+def test_the_row_of_the_guide() -> None:
+    guide = (Path(__file__).parents[3] / "docs" / "data.md").read_text(encoding="utf-8")
+    row = parse_row(json.loads(guide.partition("```json\n")[2].partition("```")[0]))
+    assert check_row(row) == []
+    assert [chunk.tokens for chunk in row.chunks] == [len(chunk.text.split()) for chunk in row.chunks]
+    assert parse_row(row_json(row)) == row
+
+
 # ── tasks ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

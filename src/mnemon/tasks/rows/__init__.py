@@ -16,7 +16,7 @@ from mnemon.tasks.rows.data import (
     Split,
 )
 from mnemon.tasks.rows.files import RowFile, parse_row, read_rows, row_json, write_rows
-from mnemon.tasks.rows.load import read_splits, scorable_tasks
+from mnemon.tasks.rows.load import read_splits, scorable_tasks, unjudged
 from mnemon.tasks.rows.split import Leak, leaks, split_documents, split_labels
 from mnemon.tasks.rows.task import PREFIXES, to_task
 
@@ -46,5 +46,6 @@ __all__ = [
     "split_documents",
     "split_labels",
     "to_task",
+    "unjudged",
     "write_rows",
 ]

@@ -25,10 +25,21 @@ def read_splits(files: Sequence[str | Path], skip_bad: bool = False) -> dict[Spl
     return found
 
 
-def scorable_tasks(rows: Iterable[Row]) -> list[Task]:
-    """A task per row, with its questions that a metric can score; rows that only a judge can score are left out."""
+def scorable_tasks(rows: Iterable[Row], judged: bool = False) -> list[Task]:
+    """A task per row, with the questions that a metric (or, where `judged`, a judge) can score; rows without any are
+    left out (`unjudged` counts both).
+    """
     return [
-        to_task(row)
+        to_task(row, judged=judged)
         for row in rows
-        if any(not scorer.startswith("judge_") for probe in row.probes for scorer in probe.scorers)
+        if judged or any(not scorer.startswith("judge_") for probe in row.probes for scorer in probe.scorers)
     ]
+
+
+def unjudged(rows: Sequence[Row], tasks: Sequence[Task]) -> dict[str, int]:
+    """What `scorable_tasks` left out of the rows, because only a judge can score it: {questions, rows}, {} for nothing.
+
+    `rows` are those without any other question; their questions are counted too.
+    """
+    questions = sum(len(row.probes) for row in rows) - sum(len(task.probes) for task in tasks)
+    return {"questions": questions, "rows": len(rows) - len(tasks)} if questions else {}

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from mnemon.tasks.rows.data import SPLITS, Row, Split
 
 _WORD = re.compile(r"\w+")
+COMMON = 50
 
 
 def split_documents(names: Iterable[str], share: float = 0.9, seed: int = 42) -> dict[str, Split]:
@@ -121,21 +122,25 @@ def _shared(what: str, rows: Sequence[Row], keys: Callable[[Row], Iterable[tuple
 
 
 def _near_chunks(rows: Sequence[Row], near: float) -> list[Leak]:
-    """Candidates share one of the 16 smallest hashes of their word runs; then the Jaccard index is computed exactly."""
+    """Candidates share one of the 16 smallest hashes of their word runs; then the Jaccard index is computed exactly.
+
+    A run that more than `COMMON` chunks have is part of a frame, and tells nothing.
+    """
     held: list[tuple[Row, str, frozenset[int]]] = []
     sketches: dict[int, list[int]] = defaultdict(list)
     found: list[Leak] = []
     for row in rows:
         for chunk in row.chunks:
             runs = _runs(chunk.text)
-            candidates = {i for key in sorted(runs)[:16] for i in sketches[key]}
+            keys = sorted(runs)[:16]
+            candidates = {i for key in keys if len(sketches[key]) <= COMMON for i in sketches[key]}
             for i in sorted(candidates):
                 other, name, theirs = held[i]
                 if other.split != row.split and len(runs & theirs) >= near * len(runs | theirs):
                     first, second = sorted((other, row), key=lambda r: SPLITS.index(r.split))
                     found.append(Leak("chunk", name, first.split, second.split, (first.id, second.id)))
                     break
-            for key in sorted(runs)[:16]:
+            for key in keys:
                 sketches[key].append(len(held))
             held.append((row, f"{row.id}/{chunk.id}", runs))
     return found

@@ -121,6 +121,7 @@ def build(
     rows: list[Row] = []
     faults: list[Fault] = []
     for row in DATASETS[dataset].build(source):
+        progress(row.id)
         if split is not None and row.split != split:
             every.add(row.split)
             continue

@@ -66,7 +66,7 @@ def trec_coarse(source: Source) -> Iterator[Row]:
 
 
 def trec_fine(source: Source) -> Iterator[Row]:
-    """TREC, the fifty fine types."""
+    """TREC, the fifty fine types, in the splits of their coarse ones: a question is in one split, coarse or fine."""
     yield from _trec(source, "trec_fine", fine=True)
 
 
@@ -82,7 +82,7 @@ def _trec(source: Source, name: str, fine: bool) -> Iterator[Row]:
                 if not colon:
                     raise Bad("label", f"{label!r} is not like 'DESC:manner'")
                 pool.append(_item(text, label if fine else coarse))
-    yield from label_rows(source, Labelled(name, "unstated", shown, asked))
+    yield from label_rows(source, Labelled(name, "unstated", shown, asked, kin=lambda label: label.partition(":")[0]))
 
 
 def nlu(source: Source) -> Iterator[Row]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +43,8 @@ class Labelled:
     shown: Sequence[Item]
     asked: Sequence[Item]
     per_row: int = 15
+    kin: Callable[[str], str] = str
+    """Label -> what it is a kind of: labels of one kind are in one split."""
 
 
 def label_rows(source: Source, data: Labelled) -> Iterator[Row]:
@@ -57,7 +59,9 @@ def label_rows(source: Source, data: Labelled) -> Iterator[Row]:
         yield label_row(data, f"{data.name}/all", "test", labels, shown, asked, options, budget=None)
         return
     budget = options.row_chunks * options.chunk_tokens // 4
-    for split, names in split_labels(item.label for item in shown).items():
+    kinds = split_labels(data.kin(item.label) for item in shown)
+    for split, kept in kinds.items():
+        names = sorted({item.label for item in shown if data.kin(item.label) in kept})
         for r in range(options.label_rounds):
             order = shuffled(names, options.seed, data.name, split, r)
             for n, group in enumerate(chunk.even(len(order), -(-len(order) // data.per_row)) if order else ()):
