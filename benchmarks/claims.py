@@ -37,7 +37,7 @@ MANAGERS = Path("runs/tiny_world")
 SEEDS = (0, 1, 2)
 FEW = (30, 152, 600)
 ANSWERERS = ("answerer", "answerer_direct", "answerer_ppo")
-PARTS = ("manager_ppo", "manager_trajectory", *(f"few_{n}" for n in FEW), *ANSWERERS)
+PARTS = ("manager_ppo", "manager_trajectory", "manager_linked", *(f"few_{n}" for n in FEW), *ANSWERERS)
 
 
 def tasks_with(questions: int, settings: tiny.TinySettings) -> int:
@@ -57,10 +57,9 @@ def settings_of(part: str, seed: int) -> tiny.TinySettings:
             base,
             loop=replace(base.loop, algo="ppo"),
             reader_loop=replace(base.reader_loop, algo="ppo"),
-            credit="linked",
         )
-    if part == "manager_trajectory":
-        return replace(base, credit="trajectory")
+    if part in ("manager_trajectory", "manager_linked"):
+        return replace(base, credit=part.removeprefix("manager_"))
     if part.startswith("few_"):
         return replace(base, train_tasks=tasks_with(int(part.removeprefix("few_")), base))
     return base
@@ -131,7 +130,7 @@ def measure() -> dict[str, Any]:  # noqa: C901
                     for who, source in sources.items():
                         scores = answerer_scores(source, banks, distill, k)
                         found["distillation"].setdefault(f"{label}, {who}, k={k}", []).append(_mean(scores))
-        for part in ("manager", "manager_ppo", "manager_trajectory", *(f"few_{n}" for n in FEW)):
+        for part in ("manager", "manager_ppo", "manager_trajectory", "manager_linked", *(f"few_{n}" for n in FEW)):
             folder = RUNS / f"{part}_{seed}" if part != "manager" else MANAGERS / f"seed{seed}"
             if not finished(folder):
                 continue

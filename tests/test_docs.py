@@ -128,8 +128,9 @@ def test_paper_index_tiny_world() -> None:
     assert cells("updates")[-2] == f"{tiny.loop.updates} (answerer {tiny.reader_loop.updates})"
     assert cells("KL, entropy")[2] == f"no KL, entropy bonus {tiny.rl.entropy}"
     assert tiny.rl.kl_coef == 0
-    assert tiny.credit == "linked"
-    assert [(r.name, r.weight) for r in manager_rewards("linked", "grpo")] == [("linked_answers", 1), ("invalid", -0.2)]
+    assert tiny.credit == "mixed"
+    terms = [(r.name, r.weight) for r in manager_rewards("mixed", "grpo")]
+    assert terms == [("linked_answers", 0.5), ("answers", 0.5), ("invalid", -0.2)]
     assert f"critic {tiny.rl.critic_lr:.0e},".replace("e-0", "e-") in cells("learning rate")[-2]
     assert f"{tiny.loop.groups} tasks of six events × {tiny.loop.members} members" in TEXT["tiny_world.md"]
 

@@ -137,7 +137,7 @@ def skill_row(rng: random.Random, ids: dict[str, int], name: str) -> Row:
         call = ToolCall("noop")
     reply, operation = reply_tokens(rules.think(lines, reading), call)
     text = sentence(rng, core, person, value)
-    if rng.random() < 0.4:
+    if rng.random() < 0.55:
         text = blurred(rng, text, FILLERS)
     prompt = prompt_tokens(view, "event:", text)
     return make_row(ids, prompt, reply, operation, name)

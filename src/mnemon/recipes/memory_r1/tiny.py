@@ -33,7 +33,8 @@ from mnemon.types import Policy, Task, Trajectory
 
 TRAIN_SEEDS = 10_000_000
 """Training tasks have seeds from here on, so that no evaluation ever shares a task with training."""
-REPLY_TOKENS = 48
+REPLY_TOKENS = 64
+Credit = Literal["mixed", "linked", "trajectory"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +44,11 @@ class TinySettings:
 
     seed: int = 0
     length: int = 6
-    cold_updates: int = 1000
+    cold_updates: int = 1300
     cold_batch: int = 64
     demonstrations: float = 0.25
     train_tasks: int | None = None
-    credit: Literal["linked", "trajectory"] = "linked"
+    credit: Credit = "mixed"
     validation: int = 100
     cold: TrainConfig = field(
         default_factory=lambda: TrainConfig(
@@ -72,7 +73,7 @@ class TinySettings:
     )
     reader_loop: LoopConfig = field(default_factory=lambda: LoopConfig(updates=80, groups=24, members=8, eval_every=10))
     reader_cold_updates: int = 400
-    loop: LoopConfig = field(default_factory=lambda: LoopConfig(updates=40, groups=24, members=8, eval_every=5))
+    loop: LoopConfig = field(default_factory=lambda: LoopConfig(updates=50, groups=24, members=8, eval_every=5))
 
 
 def tiny_manager() -> Agent:
@@ -204,8 +205,9 @@ def summary(trajectories: Sequence[Trajectory]) -> dict[str, float]:
 # ── training ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def manager_rewards(credit: Literal["linked", "trajectory"], algo: Literal["grpo", "ppo"]) -> tuple[Reward, ...]:
-    """GRPO, linked: a question pays the decisions on the sentences that it is about; trajectory: all of the episode's.
+def manager_rewards(credit: Credit, algo: Literal["grpo", "ppo"]) -> tuple[Reward, ...]:
+    """GRPO, linked: a question pays the decisions on the sentences that it is about; trajectory: all of the episode's;
+    mixed: half of it goes to the former, half to all, who may have filled the store with what displaced the fact.
 
     PPO: the answers pay at the end of the episode and the critic shares them out; an invalid call pays at once.
     """
@@ -213,6 +215,8 @@ def manager_rewards(credit: Literal["linked", "trajectory"], algo: Literal["grpo
         return (answers(), invalid_steps(weight=-0.2))
     if credit == "linked":
         return (linked_answers(), invalid_steps(weight=-0.2))
+    if credit == "mixed":
+        return (linked_answers(weight=0.5), answers(weight=0.5), invalid_steps(weight=-0.2))
     return (answers(), invalid(-0.2))
 
 

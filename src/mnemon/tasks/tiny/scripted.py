@@ -149,16 +149,17 @@ def right_call(lines: Sequence[Line], reading: Reading, merge: bool = True, dele
 
 def think(lines: Sequence[Line], reading: Reading) -> str:
     """The scan: person and attribute ("ends" when the sentence ends a fact), then line after line until the match,
-    whose values are recited; a value that the sentence mentions is marked. The last word says how sentence and memory
-    relate: none (no such fact), fresh or known (its value), and for a known value that ends: alone, or the rest
-    remains. "Anna pets ends 1 Faye 2 Anna pets Scout match Rex rest". What to do about it is not in it.
+    whose values are recited; a value that the sentence mentions is marked. Behind the person of a line stands the
+    person looked for: whether two neighbours are equal is what an induction head sees. The last word says how sentence
+    and memory relate: none (no such fact), fresh or known (its value), and for a known value that ends: alone, or the
+    rest remains. "Anna pets ends 1 Faye Anna 2 Anna Anna pets Scout match Rex rest". What to do is not in it.
     """
     if reading.sense == "chat":
         return "nothing"
     removal = reading.sense == "remove"
     parts = [reading.person, reading.attribute, *(["ends"] if removal else [])]
     for line in lines:
-        parts += [line.id, line.person] if line.person else [line.id]
+        parts += [line.id, line.person, reading.person] if line.person else [line.id]
         if line.person != reading.person:
             continue
         parts.append(line.attribute)

@@ -94,11 +94,11 @@ def sentence(rng: random.Random, core: str, person: str = "", value: str = "") -
 
 
 def blurred(rng: random.Random, text: str, fillers: Sequence[str]) -> str:
-    """The sentence with a filler word dropped, put in or exchanged once or twice: training sees more than its
-    templates.
+    """The sentence with a filler word dropped, put in or exchanged, one to three times: training sees more than
+    its templates.
     """
     parts = text.split()
-    for _ in range(rng.randint(1, 2)):
+    for _ in range(rng.randint(1, 3)):
         at = rng.randrange(len(parts))
         free = parts[at] in fillers
         draw = rng.random()
