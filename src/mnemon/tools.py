@@ -10,7 +10,7 @@ import inspect
 import math
 import re
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -178,3 +178,12 @@ async def call_tool(tools: Mapping[str, Tool], call: ToolCall, ctx: Any) -> Tool
 def renamed(tool: Tool, name: str) -> Tool:
     """The same tool under another name."""
     return replace(tool, name=name, schema=replace(tool.schema, name=name))
+
+
+def call_mix(results: Iterable[ToolResult]) -> dict[str, int]:
+    """How many calls were made of each tool, run or refused, by name; "none" are those that name no tool there is."""
+    found: dict[str, int] = {}
+    for result in results:
+        name = "none" if result.call.error is not None or result.code == "unknown_tool" else result.call.name
+        found[name] = found.get(name, 0) + 1
+    return dict(sorted(found.items()))

@@ -82,6 +82,7 @@ def test_a_record_by_hand(world: World) -> None:
         "cluster": "c2",
         "prediction": "cat",
         "scores": {"em": 1.0, "f1_squad": 1.0},
+        "headline": "em",
         "evidence_shown": 0.5,  # s3 of s3 and s9
         "evidence_stored": 0.5,
         "shown": ["s3"],

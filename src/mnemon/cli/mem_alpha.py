@@ -161,11 +161,14 @@ def evaluate(
     judge: Annotated[
         str | None,
         typer.Option(
-            metavar="MODEL", help="Who says whether an answer is right, beside the metrics (default: nobody)."
+            metavar="MODEL",
+            help="Who says whether an answer is right, beside the metrics; questions that only a judge can score are "
+            "asked with one only (default: nobody).",
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="For memories, answers, report; a rerun goes on there.")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="For memories, answers, report, plots; a rerun goes on there."),
     ] = None,
     split: Annotated[
         Literal["train", "validation", "test", "all"], typer.Option(help="Which rows of the files.")
@@ -211,8 +214,8 @@ def evaluate(
     from mnemon.eval.rows import evaluate_rows, row_tasks
     from mnemon.memory.count import token_counter
 
-    row_tasks(data, split, skip_bad)  # a wrong file is said before a model is loaded
-    token_counter(counter or "words")
+    row_tasks(data, split, skip_bad, judge is not None)  # a wrong file is said before a model is loaded
+    counting = token_counter(counter or "words")
     options: dict[str, Any] = {"concurrency": concurrency}
     answering = open_policy(reader, max_tokens=min(max_reply, 512), **options)
     writing: tuple[Agent, Policy] | None = None
@@ -229,6 +232,7 @@ def evaluate(
             writing,
             split=split,
             skip_bad=skip_bad,
+            counter=counting,
             judge=judging,
             out=out,
             seed=seed,

@@ -20,6 +20,7 @@ from mnemon.agent import Agent, Ctx, Reader, State, due_probes, rollout
 from mnemon.memory.memory import Counter, Entry, Memory, Section, count_words
 from mnemon.policy.base import EpisodeKey
 from mnemon.runs import atomic_write_json, plain, settings_hash
+from mnemon.tools import call_mix
 from mnemon.types import (
     JSON,
     Completion,
@@ -81,7 +82,8 @@ def saved_banks(folder: str | Path) -> Start:
 
 @dataclass(slots=True)
 class Work:
-    """What was done: policy calls by role, prompt and sampled tokens where they are known, seconds, events."""
+    """What was done: policy calls by role, tool calls by name, prompt and sampled tokens where they are known, seconds,
+    events."""
 
     inputs: int = 0
     calls: dict[str, int] = field(default_factory=dict)
@@ -89,19 +91,21 @@ class Work:
     sampled_tokens: int = 0
     seconds: float = 0.0
     events: dict[str, int] = field(default_factory=dict)
+    tools: dict[str, int] = field(default_factory=dict)
 
     def add(self, steps: Iterable[Step], events: Mapping[str, int], seconds: float, inputs: int = 0) -> None:
         """Count some steps and events in."""
         self.inputs += inputs
         self.seconds += seconds
+        steps = list(steps)
+        _count(self.tools, call_mix(result for step in steps for result in step.results))
         for step in steps:
             self.calls[step.role] = self.calls.get(step.role, 0) + 1
             self.prompt_tokens += len(step.completion.prompt_ids) or step.completion.prompt_tokens
             self.sampled_tokens += len(step.completion.token_ids)
             if step.completion.finish == "aborted":
                 self.events["aborted"] = self.events.get("aborted", 0) + 1
-        for event, n in events.items():
-            self.events[event] = self.events.get(event, 0) + n
+        _count(self.events, events)
 
     def merge(self, other: Work) -> None:
         """Count other work in."""
@@ -109,9 +113,13 @@ class Work:
         self.prompt_tokens += other.prompt_tokens
         self.sampled_tokens += other.sampled_tokens
         self.seconds += other.seconds
-        for mine, theirs in ((self.calls, other.calls), (self.events, other.events)):
-            for name, n in theirs.items():
-                mine[name] = mine.get(name, 0) + n
+        for name in ("calls", "events", "tools"):
+            _count(getattr(self, name), getattr(other, name))
+
+
+def _count(mine: dict[str, int], theirs: Mapping[str, int]) -> None:
+    for name, n in theirs.items():
+        mine[name] = mine.get(name, 0) + n
 
 
 @dataclass(slots=True)

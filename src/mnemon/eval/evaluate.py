@@ -35,10 +35,11 @@ from mnemon.eval.banks import (
     raw_turns,
     read_task,
 )
-from mnemon.eval.judge import AGAIN, NAME, PROMPT, judge_answer
+from mnemon.eval.judge import NAME, judge_answer, judges_of, prompt_hash, score_name
 from mnemon.eval.report import Report
 from mnemon.eval.settings import (
     MAY_CHANGE,
+    counter_name,
     describe,
     describe_policy,
     describe_tasks,
@@ -47,10 +48,10 @@ from mnemon.eval.settings import (
     question_hash,
 )
 from mnemon.memory.memory import Entry, count_words
-from mnemon.metrics import evidence_recall, scorer
+from mnemon.metrics import evidence_recall, is_judged, scorer
 from mnemon.policy.base import EPISODE, EpisodeKey, run_lockstep
 from mnemon.rewards import answer_score
-from mnemon.runs import RunFolder, atomic_write_text, plain, read_jsonl, settings_hash, versions, writing
+from mnemon.runs import RunFolder, atomic_write_text, plain, read_jsonl, versions, writing
 from mnemon.train.progress import Progress
 from mnemon.types import JSON, Answer, MnemonError, Policy, Probe, Task, Unscorable
 
@@ -82,8 +83,9 @@ async def evaluate(
     start(task): the state that a task begins from (default: the writer's empty one).
     out: the folder, which is also what a rerun resumes; None keeps nothing.
     metrics: scorer names for every probe that has answers (default: each probe's own).
-    judge: a model that says of every answer whether it is right (`mnemon.eval.judge`): the score "judge". A reply that
-        cannot be read is counted as the event "judge_unreadable" and gives no score.
+    judge: a model that says of every answer whether it is right (`mnemon.eval.judge`): the score "judge", or those of
+        the judges that a probe's scorers name. A reply that cannot be read is counted as the event "judge_unreadable"
+        and gives no score.
     chunk: questions (or tasks, while reading) under way together: the batch of a local model, the unit of memory.
     settings: what else describes the run (data file and its hash …); compared on resume and part of the report.
     categories: heading -> {category id: name}. quiet: no progress on standard error (there is none without a
@@ -96,10 +98,10 @@ async def evaluate(
         raise MnemonError(f"chunk={chunk}: at least one question has to be under way")
     if writer is None and start is None:
         writer = (raw_turns(), no_policy)
-    _check(tasks, metrics)
+    _check(tasks, metrics, judge)
     described = await asyncio.to_thread(_settings, tasks, reader, writer, start, helpers or {}, metrics, settings)
     if judge is not None:
-        described["judge"] = {"policy": describe_policy(judge), "prompt": settings_hash({"prompt": [PROMPT, AGAIN]})}
+        described["judge"] = {"policy": describe_policy(judge), "prompt": prompt_hash()}
     run = RunFolder(out) if out is not None else None
     resume = run is not None and run.config_file.exists()
     with run.start(described, seed=seed, resume=resume, may_change=MAY_CHANGE) if run else nullcontext():
@@ -117,8 +119,8 @@ async def evaluate(
         return report
 
 
-def _check(tasks: Sequence[Task], metrics: Sequence[str] | None) -> None:
-    """MnemonError for names used twice, unknown metrics, and probes that nobody can place."""
+def _check(tasks: Sequence[Task], metrics: Sequence[str] | None, judge: Policy | None) -> None:
+    """MnemonError for names used twice, unknown metrics and judges, and probes that nobody can place or score."""
     if not any(task.probes for task in tasks):
         raise MnemonError("evaluate: no questions: give at least one task with probes")
     seen: set[tuple[str, str]] = set()
@@ -132,13 +134,24 @@ def _check(tasks: Sequence[Task], metrics: Sequence[str] | None) -> None:
             if (task.id, probe.id) in seen:
                 raise MnemonError(f"evaluate: {task.id} has two probes called {probe.id!r}")
             seen.add((task.id, probe.id))
-            for name in _metrics_of(probe, metrics):
+            names = _metrics_of(probe, metrics)
+            for name in names:
                 scorer(name)
+            if judge is not None:
+                judges_of(probe)
+            elif not names:
+                raise MnemonError(f"evaluate: only a judge can score {probe.id} of {task.id}: give one (judge=)")
 
 
 def _metrics_of(probe: Probe, metrics: Sequence[str] | None) -> Sequence[str]:
-    """A question without accepted answers (LoCoMo's adversarial ones) keeps its own scorers."""
-    return probe.scorers if metrics is None or not probe.answers else metrics
+    """The string metrics of a probe. One without accepted answers (LoCoMo's adversarial ones) keeps its own."""
+    return [n for n in probe.scorers if not is_judged(n)] if metrics is None or not probe.answers else metrics
+
+
+def _headline(probe: Probe, metrics: Sequence[str] | None) -> str:
+    """The score that a probe goes by."""
+    names = probe.scorers if metrics is None or not probe.answers else metrics
+    return score_name(names[0]) if names else NAME
 
 
 def _settings(
@@ -218,7 +231,8 @@ class _Asking:
         try:
             answer = await ask_probe(self.reader, question.state, question.probe, self.helpers, question.stage)
             record = answer_record(question, answer, _metrics_of(question.probe, self.metrics))
-            if self.judge is not None and question.probe.answers:
+            record["headline"] = _headline(question.probe, self.metrics)
+            if self.judge is not None:
                 await _judged(self.judge, question.probe, record)
         except FAILURES as error:
             self.failed[question.key] = str(error) or type(error).__name__
@@ -232,15 +246,16 @@ class _Asking:
 
 
 async def _judged(judge: Policy, probe: Probe, record: JSON) -> None:
-    """Write the judge's verdict, and what it cost, into a record."""
-    verdict, calls = await judge_answer(judge, probe, record["prediction"])
-    if calls:
-        record["calls"][NAME] = calls
-    if verdict.score is not None:
-        record["scores"][NAME] = verdict.score
-    if verdict.error:
-        event = "judge_unreadable" if verdict.score is None else "judge_other_label"
-        record["events"][event] = record["events"].get(event, 0) + 1
+    """Write the verdicts of a probe's judges, and what they cost, into a record."""
+    for name in judges_of(probe):
+        verdict, calls = await judge_answer(judge, probe, record["prediction"], name)
+        if calls:
+            record["calls"]["judge"] = record["calls"].get("judge", 0) + calls
+        if verdict.score is not None:
+            record["scores"][name] = verdict.score
+        if verdict.error:
+            event = "judge_unreadable" if verdict.score is None else "judge_other_label"
+            record["events"][event] = record["events"].get(event, 0) + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,7 +385,7 @@ def _report(
     keys = [(bank.task.id, probe.id) for bank in banks for probe in bank.task.probes]
     answers = [asking.known[key] for key in keys if key in asking.known]
     for record in answers:
-        numbers = {name: record[name] or 0 for name in ("prompt_tokens", "sampled_tokens", "seconds")}
+        numbers: dict[str, Any] = {name: record[name] or 0 for name in ("prompt_tokens", "sampled_tokens", "seconds")}
         answered.merge(Work(calls=record["calls"], events=record["events"], **numbers))
     finished = [bank for bank in banks if bank.finished]
     return Report(
@@ -379,9 +394,23 @@ def _report(
         categories=categories,
         answers=answers,
         failures=[{"task": t, "probe": p, "error": asking.failed[t, p]} for t, p in keys if (t, p) in asking.failed],
-        memory={
-            bank.task.id: {"entries": len(bank.state.memory), "tokens": bank.state.memory.tokens()} for bank in finished
-        },
-        counter=name_of(finished[0].state.memory.counter) if finished else "",
+        memory={bank.task.id: _memory(bank) for bank in finished},
+        counter=counter_name(finished[0].state.memory.counter) if finished else "",
         work={"writer": plain(written), "reader": plain(answered)},
     )
+
+
+def _memory(bank: Bank) -> JSON:
+    """Size of a finished bank; of a task that names its source also what was read, by the memory's counter."""
+    memory, meta = bank.state.memory, bank.task.meta
+    size: JSON = {"entries": len(memory), "tokens": memory.tokens()}
+    if "source" not in meta:
+        return size
+    inputs = [given for stage in bank.task.stages for given in getattr(stage.environment(), "inputs", ())]
+    return size | {
+        "sections": {name: memory.tokens(name) for name in memory.sections},
+        "input_tokens": sum(memory.counter(given.text) for given in inputs),
+        "inputs": len(inputs),
+        "source": meta["source"],
+        "dimension": meta.get("dimension", ""),
+    }

@@ -1,4 +1,4 @@
-"""A run as a picture: curves over updates, as PNG (needs matplotlib) and as text for a terminal (needs nothing)."""
+"""Pictures: curves of a run and streams of a report as PNG (needs matplotlib), curves as text for a terminal."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mnemon.eval.streams import Stream, by_length
+from mnemon.eval.tables import mean_of
 from mnemon.runs import flat, writing
 from mnemon.types import MnemonError
 
@@ -32,14 +34,8 @@ def curves(
     metrics to draw (None: see `SHOWN`). From 20 points on the running mean over a tenth of them is drawn strong over
     the pale values. Raises MnemonError without matplotlib and for keys that were never logged.
     """
-    try:
-        from matplotlib.figure import Figure  # an extra: the package works without it
-        from matplotlib.ticker import MaxNLocator
-    except ImportError as error:
-        raise MnemonError("plots need matplotlib: pip install 'mnemon[plot]'") from error
     series = select(metrics, keys)
-    figure = Figure(figsize=(8, 4.5), dpi=150, facecolor="white", layout="constrained")
-    axes = figure.add_subplot()
+    figure, axes = _axes(title, raised=len(series) > 1)
     for number, (name, points) in enumerate(series.items()):
         colour = COLOURS[number % len(COLOURS)]
         updates, values = [x for x, _ in points], [y for _, y in points]
@@ -54,20 +50,125 @@ def curves(
     if len(series) == 1:
         axes.set_ylabel(next(iter(series)))
     else:
-        axes.legend(
-            frameon=False, ncols=min(len(series), 4), loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2
+        _legend(axes, len(series))
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    return _save(figure, path)
+
+
+def call_curves(metrics: Sequence[Mapping[str, Any]], path: str | Path, title: str = "") -> Path:
+    """Draw the mix of tool calls over training into a PNG: the share of each tool, and of refused calls, of all calls.
+
+    metrics: records of a run (`RunFolder.metrics`). Raises MnemonError as `curves` does, and where nothing was called.
+    """
+    shares = call_shares(metrics)
+    return curves(shares, path, [f"calls.{name}" for name in shares[0]["calls"]], title or "share of all tool calls")
+
+
+def call_shares(metrics: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Per update with calls: under "calls" the share of every tool, and of refused calls under "refused"."""
+    records = [record for record in metrics if sum(record.get("tools", {}).values())]
+    if not records:
+        raise MnemonError("no tool was called in this run, or it was made by a version that did not count them")
+    names = sorted({name for record in records for name in record["tools"]})
+    found = []
+    for record in records:
+        total = sum(record["tools"].values())
+        refused = sum(n for event, n in record.get("events", {}).items() if event.startswith("refused:"))
+        shares = {name: record["tools"].get(name, 0) / total for name in names}
+        found.append({"update": record["update"], "calls": {**shares, "refused": refused / total}})
+    return found
+
+
+# ── streams ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def length_plot(streams: Sequence[Stream], path: str | Path) -> Path:
+    """Score against stream length: a dot per stream, the mean of each doubling of the length as a line.
+
+    Raises MnemonError without matplotlib.
+    """
+    figure, axes = _axes("score against stream length")
+    _dots_by_source(axes, [(s.source, s.input_tokens, 100 * s.score) for s in streams if s.score is not None])
+    middles = [(_middle(streams, part.name), part.by_stream) for part in by_length(streams)]
+    known = [(x, 100 * mean.mean) for x, mean in middles if mean is not None]
+    axes.plot([x for x, _ in known], [y for _, y in known], color="#999999", linewidth=2, zorder=1)
+    axes.set_xscale("log")
+    axes.set_ylim(-3, 103)
+    axes.set_xlabel("tokens of the stream")
+    axes.set_ylabel("score, times 100")
+    return _save(figure, path)
+
+
+def memory_plot(streams: Sequence[Stream], path: str | Path, counter: str = "") -> Path:
+    """Memory against input tokens, a dot per stream, with the lines of all and of half of it kept.
+
+    Raises MnemonError without matplotlib.
+    """
+    figure, axes = _axes("memory against input")
+    _dots_by_source(axes, [(s.source, max(1, s.input_tokens), max(1, s.memory_tokens)) for s in streams])
+    ends = [max(1, f(s.input_tokens for s in streams)) for f in (min, max)]
+    for share, style, name in ((1.0, "-", "all"), (0.5, "--", "half")):
+        axes.plot(ends, [share * x for x in ends], style, color="#999999", linewidth=1, zorder=1)
+        axes.annotate(name, (ends[1], share * ends[1]), color="#777777", fontsize=8)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel(f"tokens of the stream{f' ({counter})' if counter else ''}")
+    axes.set_ylabel("tokens of the memory")
+    return _save(figure, path)
+
+
+def _middle(streams: Sequence[Stream], name: str) -> float:
+    """Mean length of the streams of a part of `by_length`."""
+    low, high = (int(word.replace(",", "")) for word in name.split(" to "))
+    return mean_of(s.input_tokens for s in streams if low <= max(1, s.input_tokens) <= high)
+
+
+def _dots_by_source(axes: Any, points: Sequence[tuple[str, float, float]]) -> None:
+    sources = list(dict.fromkeys(source for source, _, _ in points))
+    for number, source in enumerate(sources):
+        held = [(x, y) for name, x, y in points if name == source]
+        colour = COLOURS[number % len(COLOURS)]
+        marker = "os^Dvp*"[number // len(COLOURS) % 7]
+        axes.scatter(
+            [x for x, _ in held], [y for _, y in held], s=22, alpha=0.7, color=colour, marker=marker, label=source
         )
-    axes.set_title(title, loc="left", fontweight="bold", pad=26 if len(series) > 1 and title else None)
+    _legend(axes, len(sources))
+
+
+# ── the frame of a picture ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _axes(title: str, raised: bool = True) -> tuple[Any, Any]:
+    """A figure with one plain pair of axes. raised: the title leaves room for a legend below it."""
+    try:
+        from matplotlib.figure import Figure  # an extra: the package works without it
+    except ImportError as error:
+        raise MnemonError("plots need matplotlib: pip install 'mnemon[plot]'") from error
+    figure = Figure(figsize=(8, 4.5), dpi=150, facecolor="white", layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_title(title, loc="left", fontweight="bold", pad=26 if raised and title else None)
     axes.grid(axis="y", color="#dddddd", linewidth=0.8)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(length=0)
     axes.margins(x=0.02)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    return figure, axes
+
+
+def _legend(axes: Any, entries: int) -> None:
+    axes.legend(frameon=False, ncols=min(entries, 4), loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
+
+
+def _save(figure: Any, path: str | Path) -> Path:
     target = Path(path)
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(target, format="png", metadata={"Software": None})
     return target
+
+
+# ── values ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def select(

@@ -8,16 +8,17 @@ comparison of two systems      the same of the differences s_q(a) - s_q(b), ques
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.markup import escape
-from rich.table import Table
 
+from mnemon.eval import streams
+from mnemon.eval.streams import Stream
+from mnemon.eval.tables import category_rows, cell_of, markdown_of, mean_of, summary_of, table_of, value_of
 from mnemon.metrics import Mean, Summary, aggregate
 from mnemon.runs import atomic_write_json, atomic_write_text, flat, plain, read_jsonl
 from mnemon.types import JSON, MnemonError
@@ -44,7 +45,8 @@ class Report:
     settings: all that decides the answers, the seed included. categories: heading -> {category id: name}.
     answers: the records of answers.jsonl, in the order of tasks and probes; they are not repeated in report.json.
     failures: {task, probe, error} of questions that an endpoint did not answer: in no figure, asked again by a rerun.
-    memory: task -> {entries, tokens} at its end, tokens by `counter`. work: what writer and reader did and cost.
+    memory: task -> {entries, tokens} at its end, tokens by `counter`; of a task that names its source (a row) also
+    {source, dimension, inputs, input_tokens, sections}. work: what writer and reader did and cost.
     """
 
     settings: JSON
@@ -60,13 +62,18 @@ class Report:
     def scores(self) -> dict[str, Summary]:
         """Metric -> figures, over the answers that have it; the first is the headline."""
         names = dict.fromkeys(name for answer in self.answers for name in answer["scores"])
-        return {name: _summary(self.answers, name) for name in names}
+        return {name: summary_of(self.answers, name) for name in names}
 
     @cached_property
     def measures(self) -> dict[str, Summary]:
         """The `MEASURES` that any answer has."""
-        having = [name for name in MEASURES if any(_value(answer, name) is not None for answer in self.answers)]
-        return {name: _summary(self.answers, name) for name in having}
+        having = [name for name in MEASURES if any(value_of(answer, name) is not None for answer in self.answers)]
+        return {name: summary_of(self.answers, name) for name in having}
+
+    @cached_property
+    def streams(self) -> list[Stream]:
+        """The tasks that name their source, as `mnemon.eval.streams` tells of them."""
+        return streams.streams_of(self.answers, self.memory)
 
     @property
     def exit_code(self) -> int:
@@ -84,6 +91,7 @@ class Report:
             "measures": plain(self.measures),
             "categories": plain(self.categories),
             "memory": {"counter": self.counter, "tasks": plain(self.memory)},
+            **({"streams": plain(streams.figures(self.streams, self.work["writer"]))} if self.streams else {}),
             "work": plain(self.work),
             "failures": list(self.failures),
             "settings": plain(self.settings),
@@ -117,7 +125,9 @@ class Report:
     def markdown(self) -> str:
         """The report as a page."""
         lines = ["# Evaluation", "", *(f"- {line}" for line in self._facts()), ""]
-        lines += [*_markdown(self._score_rows()), "", *_markdown(self._measure_rows()), ""]
+        for rows in self._stream_tables():
+            lines += [*markdown_of(rows), ""]
+        lines += [*markdown_of(self._score_rows()), "", *markdown_of(self._measure_rows()), ""]
         if self.failures:
             lines += ["## Not answered", ""]
             lines += [f"- {where}: {why}" for where, why in self._failed()] + [""]
@@ -127,7 +137,10 @@ class Report:
 
     def __rich__(self) -> Group:
         """What a console prints."""
-        tables = [_table(self._score_rows(1), 1 + len(self.categories)), _table(self._measure_rows(1))]
+        tables = [table_of(rows, wrap=True) for rows in self._stream_tables(1, short=True)]
+        if not self.streams:  # their metrics are many: the terminal shows the headline, report.md all of them
+            tables.append(table_of(self._score_rows(1), 1 + len(self.categories)))
+        tables.append(table_of(self._measure_rows(1)))
         failures = [f"[red]{escape(where)}[/]: {escape(why)}" for where, why in self._failed()]
         more = [f"… and {len(failures) - 5} more reasons (report.json)"] if len(failures) > 5 else []
         named = [f"names of categories: {'; '.join(self.categories)}"] if self.categories else []
@@ -159,20 +172,30 @@ class Report:
                 events = "".join(f", {name} {n:,}" for name, n in sorted(work["events"].items()))
                 tokens = f", {work['prompt_tokens']:,} prompt tokens" if work["prompt_tokens"] else ""
                 facts.append(f"{role}: {inputs}{calls or 'no calls'}{tokens}{events}")
+        if self.streams:
+            unjudged = self.settings.get("data", {}).get("unjudged")
+            facts += streams.facts(self.streams, self.counter.rpartition(".")[2], unjudged)
         interval = next((summary.micro.interval for summary in self.scores.values()), None)
         clusters = max((summary.clusters for summary in self.scores.values()), default=0)
-        over = "conversation" if clusters == 1 else "conversations"
+        over = ("stream" if self.streams else "conversation") + "s" * (clusters != 1)
         how = f"95 % bootstrap intervals over {clusters} {over}" if interval else f"no intervals: {clusters} {over}"
         return [*facts, f"scores and evidence times 100; {how}"]
 
+    def _stream_tables(self, places: int = 2, short: bool = False) -> list[list[list[str]]]:
+        """Scores by source, dimension and length, the writer's calls; none where no task names its source."""
+        if not self.streams:
+            return []
+        tables = [*streams.score_tables(self.streams, places, short), streams.call_table(self.work["writer"])]
+        return [rows for rows in tables if rows]
+
     def _score_rows(self, places: int = 2) -> list[list[str]]:
         """Header, one row per category, micro and macro over all."""
-        return _rows(self.scores, self.categories, places)
+        return category_rows(self.scores, self.categories, places)
 
     def _measure_rows(self, places: int = 2) -> list[list[str]]:
         rows = [["of each answer", "n", "mean"]]
         for name, summary in self.measures.items():
-            shown = _cell(summary.micro, places, 100 if name in SHARES else 1)
+            shown = cell_of(summary.micro, places, 100 if name in SHARES else 1)
             rows.append([name, f"{summary.micro.n:,}", shown])
         return rows
 
@@ -200,11 +223,11 @@ class Comparison:
 
     def markdown(self) -> str:
         """As a page."""
-        return "\n".join([*self._facts(), "", *_markdown(self._overall()), "", *_markdown(self._rows())]) + "\n"
+        return "\n".join([*self._facts(), "", *markdown_of(self._overall()), "", *markdown_of(self._rows())]) + "\n"
 
     def __rich__(self) -> Group:
         """What a console prints."""
-        tables = _table(self._overall()), _table(self._rows(), 1 + len(self.categories))
+        tables = table_of(self._overall()), table_of(self._rows(), 1 + len(self.categories))
         return Group(*map(escape, self._facts()), *tables)
 
     def _facts(self) -> list[str]:
@@ -216,11 +239,11 @@ class Comparison:
         for name, summary in self.differences.items():
             a, b = self.means[name]
             verdict = _verdict(summary.micro)
-            rows.append([name, f"{100 * a:.2f}", f"{100 * b:.2f}", _cell(summary.micro), verdict])
+            rows.append([name, f"{100 * a:.2f}", f"{100 * b:.2f}", cell_of(summary.micro), verdict])
         return rows
 
     def _rows(self) -> list[list[str]]:
-        return _rows(self.differences, self.categories)
+        return category_rows(self.differences, self.categories)
 
 
 def _verdict(difference: Mean) -> str:
@@ -256,77 +279,6 @@ def compare(a: Report, b: Report, metrics: Sequence[str] | None = None) -> Compa
         found = [(x, y) for x, y in pairs if name in x["scores"] and name in y["scores"]]
         difference = [x["scores"][name] - y["scores"][name] for x, y in found]
         differences[name] = aggregate(difference, [x["category"] for x, _ in found], [x["cluster"] for x, _ in found])
-        means[name] = (_mean(x["scores"][name] for x, _ in found), _mean(y["scores"][name] for _, y in found))
+        means[name] = (mean_of(x["scores"][name] for x, _ in found), mean_of(y["scores"][name] for _, y in found))
     unpaired = len(left.keys() ^ right.keys())
     return Comparison(differences, means, len(pairs), unpaired, a.categories or b.categories)
-
-
-# ── figures and tables ───────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _value(answer: JSON, name: str) -> float | None:
-    found = answer["scores"].get(name) if name in answer["scores"] else answer.get(name)
-    return None if found is None else float(found)
-
-
-def _summary(answers: Sequence[JSON], name: str) -> Summary:
-    """Figures over the answers that have the metric or measure."""
-    rows = [(value, a["category"], a["cluster"]) for a in answers if (value := _value(a, name)) is not None]
-    values, categories, clusters = zip(*rows, strict=True)
-    return aggregate(values, categories, clusters)
-
-
-def _mean(values: Iterable[float]) -> float:
-    held = list(values)
-    return sum(held) / len(held)
-
-
-def _cell(mean: Mean | None, places: int = 2, scale: float = 100) -> str:
-    """``41.20 [38.02, 44.11]``."""
-    if mean is None:
-        return "–"
-    numbers = [f"{scale * x:.{places}f}" for x in (mean.mean, *(mean.interval or ()))]
-    return numbers[0] + (f" [{numbers[1]}, {numbers[2]}]" if mean.interval else "")
-
-
-def _rows(summaries: Mapping[str, Summary], names: Mapping[str, Mapping[str, str]], places: int = 2) -> list[list[str]]:
-    """Header; categories (id, their names, n, a cell per metric); all by question (micro) and by category (macro).
-
-    n is the largest number of answers of any metric; a cell over fewer says so.
-    """
-    blank = [""] * len(names)
-    rows = [["category", *names, "n", *summaries]]
-    ids = sorted({category for summary in summaries.values() for category in summary.categories})
-
-    def row(title: str, titles: list[str], means: list[Mean | None]) -> list[str]:
-        n = max((mean.n for mean in means if mean is not None), default=0)
-        fewer = [f" (n={mean.n:,})" if mean is not None and mean.n < n else "" for mean in means]
-        cells = [_cell(mean, places) + note for mean, note in zip(means, fewer, strict=True)]
-        return [title, *titles, f"{n:,}", *cells]
-
-    for category in ids if ids != [""] else []:
-        titles = [table.get(category, "") for table in names.values()]
-        rows.append(row(category, titles, [summary.categories.get(category) for summary in summaries.values()]))
-    rows.append(row("all, micro", blank, [summary.micro for summary in summaries.values()]))
-    if len(ids) > 1:
-        rows.append(
-            ["all, macro", *blank, "", *(f"{100 * summary.macro:.{places}f}" for summary in summaries.values())]
-        )
-    return rows
-
-
-def _markdown(rows: Sequence[Sequence[str]]) -> list[str]:
-    """A table; the first row is its header."""
-    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
-    return [lines[0], "|" + "---|" * len(rows[0]), *lines[1:]]
-
-
-def _table(rows: Sequence[Sequence[str]], folded: int = 1) -> Table:
-    """For a terminal of 80 columns: the first `folded` columns are one, the interval stands under its mean."""
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for at, cell in enumerate((rows[0][0], *rows[0][folded:])):
-        table.add_column(escape(cell), no_wrap=True, justify="right" if at else "left")
-    for row in rows[1:]:
-        first = "\n".join(cell for cell in row[:folded] if cell)
-        table.add_row(*(escape(cell.replace(" [", "\n[")) for cell in (first, *row[folded:])))
-    return table

@@ -33,7 +33,7 @@ def describe_agent(agent: Agent) -> JSON:
         "retriever": agent.retriever.id,
         "tools": [tool.name for tool in agent.tools],
         "limits": plain(agent.limits),
-        "counter": name_of(agent.counter),
+        "counter": counter_name(agent.counter),
     }
 
 
@@ -79,6 +79,11 @@ def question_hash(probe: Probe) -> str:
     """16 hex digits of all that a probe asks and what answers it; its scorers may differ."""
     names = ("id", "question", "answers", "category", "evidence", "after", "time")
     return settings_hash({name: getattr(probe, name) for name in names})
+
+
+def counter_name(counter: Callable[[str], int]) -> str:
+    """The name of who counts tokens: its own where it has one, else the function's."""
+    return str(getattr(counter, "name", "")) or name_of(counter)
 
 
 def name_of(function: Callable[..., Any]) -> str:

@@ -62,7 +62,12 @@ def verdict_prompt(name: str, probe: Probe, prediction: str) -> list[Message]:
 
 
 async def judge_answer(policy: Policy, name: str, probe: Probe, prediction: str) -> Verdict:
-    """The verdict of the judge `name` on one answer; its score is None where two replies could not be read."""
+    """The verdict of the judge `name` on one answer; its score is None where two replies could not be read.
+
+    An empty answer is wrong without asking.
+    """
+    if not prediction.strip():
+        return Verdict(0.0)
     messages = verdict_prompt(name, probe, prediction)
     completion = await policy(messages)
     verdict = read_yes_no(completion.message.content)

@@ -28,6 +28,9 @@ class Group:
     places: list[list[tuple[int, int, str]]] = field(default_factory=list)
     """Where each member's steps stand: (stage, input, probe), in order. Empty: every step is an input of its own."""
 
+    tools: dict[str, int] = field(default_factory=dict)
+    """The trained role's tool calls by name, run or refused."""
+
     @property
     def dead(self) -> bool:
         """Whether the group teaches nothing: every member (and step) got the same."""

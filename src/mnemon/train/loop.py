@@ -22,6 +22,7 @@ from mnemon.policy.base import run_lockstep, run_sync
 from mnemon.policy.local import LocalPolicy
 from mnemon.rewards import Reward, Scored, answer_score, score
 from mnemon.runs import RunFolder
+from mnemon.tools import call_mix
 from mnemon.train import checkpoint
 from mnemon.train.batch import Row, ordered_steps, rows_from_trajectory
 from mnemon.train.config import LoopConfig
@@ -214,6 +215,7 @@ def _group(problem: Problem, members: Sequence[Trajectory], marks: Sequence[Scor
         [mark.error for mark in marks if mark.error],
         [mark.steps for mark in marks],
         [[(s.stage, s.turn, s.probe) for s in ordered_steps(t) if s.role == problem.role] for t in members],
+        call_mix(r for t in members for s in ordered_steps(t) if s.role == problem.role for r in s.results),
     )
 
 
@@ -256,6 +258,9 @@ def _record(groups: Sequence[Group], metrics: Mapping[str, float], config: LoopC
         "unscorable": sum(len(group.errors) for group in groups),
         "rows": rows,
         "events": dict(sorted(events.items())),
+        "tools": {
+            name: sum(g.tools.get(name, 0) for g in groups) for name in sorted({n for g in groups for n in g.tools})
+        },
     }
     record["trainer"] = {name: value for name, value in metrics.items() if name != "seconds"}
     return record
