@@ -62,7 +62,10 @@ def test_every_label_is_shown_and_belongs_to_one_row(tmp_path: Path) -> None:
     labels = [label for row in done.rows for label in row.metadata["labels"].values()]
     assert len(labels) == len(set(labels)) == 40
     assert all(len(row.chunks) == 10 for row in done.rows)
-    assert sum(len(row.probes) for row in done.rows) == 160
+    assert [len(row.probes) for row in done.rows] == [22, 22, 20, 8, 16]
+    for row in done.rows:  # the test file's sentences are asked in the test row only
+        assert all(probe.question.startswith("asked") == (row.split == "test") for probe in row.probes)
+        assert not any(text.startswith("asked") for text, _, _ in shown_in(row))
 
 
 def test_numbers_are_drawn_anew(tmp_path: Path) -> None:
@@ -83,7 +86,7 @@ def test_the_budget_of_examples(tmp_path: Path) -> None:
     assert all(len(list(shown_in(row))) >= len(row.metadata["labels"]) for row in small)
     assert all(row.tokens < len(row.chunks) * 48 for row in small)
     large = built("clinc150", clinc(tmp_path, labels=20), chunk_tokens=4096).rows
-    assert [len(list(shown_in(row))) for row in large] == [10 * len(row.metadata["labels"]) for row in large]
+    assert [len(list(shown_in(row))) for row in large] == [64, 64, 16, 20]
     long = dump(tmp_path / "data_full.json", {"train": [["a " * 90, "x"], ["b", "y"]], "test": [["c", "x"]]})
     with pytest.raises(MnemonError, match="an example has 93 words tokens, and a chunk of 64 holds"):
         built("clinc150", long, chunk_tokens=64)
@@ -99,7 +102,7 @@ def test_all_labels_in_one_row(tmp_path: Path) -> None:
 
 def test_what_is_shown_is_never_asked(tmp_path: Path) -> None:
     more = [["Asked words 0 about TOPIC 3!", "topic_03"], ["unclear", "topic_01"], ["unclear", "topic_02"]]
-    data = {"train": more + [[f"s {k}", f"topic_{k:02d}"] for k in range(5)]}
+    data = {"train": more + [[f"s {k} {i}", f"topic_{k:02d}"] for k in range(5) for i in range(2)]}
     data["test"] = [[f"asked words 0 about topic {k}", f"topic_{k:02d}"] for k in range(5)] + [["new", "unseen"]]
     done = built("clinc150", dump(tmp_path / "data_full.json", data))
     check(done.rows)
@@ -157,7 +160,7 @@ def test_nlu_reads_a_fold(tmp_path: Path) -> None:
     assert sorted(label for row in done.rows for label in row.metadata["labels"].values()) == [
         f"play_{k}" for k in range(4)
     ]
-    assert all(q.question.startswith("asked") for row in done.rows for q in row.probes)
+    assert all(q.question.startswith("asked") == (row.split == "test") for row in done.rows for q in row.probes)
     (tmp_path / "empty").mkdir()
     with pytest.raises(MnemonError, match="no CSV file"):
         built("nlu", tmp_path / "empty")

@@ -30,10 +30,10 @@ SCORERS: dict[str, frozenset[str]] = {
     "short": _STRINGS,
     "list": _STRINGS | {"list_hit", "list_hit_compat", "list_exact", "event_recall"},
     "label": frozenset({"label", "boxed", "em_squad", "sub_squad"}),
-    "keywords": frozenset({"keyword_hit", "rouge_l", "rouge_l_recall"}),
+    "keywords": frozenset({"keyword_hit", "keyword_hit_compat", "rouge_l", "rouge_l_recall", "rouge_lsum"}),
     "options": frozenset({"event_recall", "em_squad", "sub_squad", "label", "boxed", "f1_hotpot"}),
     "ranking": frozenset({"rank_recall@1", "rank_recall@5", "rank_recall@10"}),
-    "summary": frozenset({"rouge_l", "rouge_l_recall", "keyword_hit", "judge_infbench"}),
+    "summary": frozenset({"rouge_l", "rouge_l_recall", "rouge_lsum", "keyword_hit"}),
     "rubric": frozenset({"judge_lme", "judge_rubric"}),
     "abstain": frozenset({"judge_lme", "judge_rubric", "f1_locomo"}),
 }

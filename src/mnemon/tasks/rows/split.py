@@ -94,7 +94,8 @@ def _shown(row: Row) -> Iterable[tuple[str, str]]:
     """Labelled sentences of the stream; they count where another row asks for them."""
     for segment in row.segments:
         if segment.kind == "examples":
-            yield from ((_key(str(turn.meta.get("text", turn.text))), turn.text) for turn in segment.turns)
+            said = (str(turn.meta.get("text", turn.text)) for turn in segment.turns)
+            yield from ((_key(text), text) for text in said)
 
 
 def _key(text: str) -> str:

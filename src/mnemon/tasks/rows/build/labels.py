@@ -1,8 +1,9 @@
 """Test-time learning: a stream of labelled sentences whose labels are mere numbers, then new sentences to label.
 
-As in Mem-α (arXiv 2509.25911) and MemoryAgentBench (arXiv 2507.05257), with three rules of ours. Every label of a row
-is shown at least once. No sentence is both shown and asked. A label belongs to one split only, and its number is drawn
-anew for each row, so that nothing but the stream says what a number means.
+As in Mem-α (arXiv 2509.25911) and MemoryAgentBench (arXiv 2507.05257), with four rules of ours. Every label of a row is
+shown at least once. No sentence is both shown and asked. A label belongs to one split only, and its number is drawn
+anew for each row, so that nothing but the stream says what a number means. The dataset's own test sentences are asked
+in test rows only: the questions of the others are held out of its training sentences.
 """
 
 from __future__ import annotations
@@ -56,6 +57,8 @@ def label_rows(source: Source, data: Labelled) -> Iterator[Row]:
     shown, asked = _apart(source, data)
     if options.all_labels:
         labels = sorted({item.label for item in shown})
+        if not asked:
+            shown, asked = hold_out(shown)
         yield label_row(data, f"{data.name}/all", "test", labels, shown, asked, options, budget=None)
         return
     budget = options.row_chunks * options.chunk_tokens // 4
@@ -66,20 +69,31 @@ def label_rows(source: Source, data: Labelled) -> Iterator[Row]:
             order = shuffled(names, options.seed, data.name, split, r)
             for n, group in enumerate(chunk.even(len(order), -(-len(order) // data.per_row)) if order else ()):
                 held = {order[i] for i in group}
+                examples = [item for item in shown if item.label in held]
                 inside = [item for item in asked if item.label in held]
+                if split != "test" or not asked:
+                    examples, inside = hold_out(examples)
                 if not inside:
                     source.note("", f"no held-out sentence of {', '.join(sorted(held)[:3])}", "row left aside")
                     continue
                 name = f"{data.name}/{split}#{n}" + (f".{r}" if r else "")
-                examples = [item for item in shown if item.label in held]
                 yield label_row(data, name, split, sorted(held), examples, inside, options, budget)
 
 
-def _apart(source: Source, data: Labelled) -> tuple[list[Item], list[Item]]:
-    """Shown and asked without sentences that are in both, or under two labels, or twice; without an asked part a fifth.
+def hold_out(items: Sequence[Item], seed: int = 42) -> tuple[list[Item], list[Item]]:
+    """(shown, asked): a fifth of each label's sentences, at least one of two, is asked. The same for every run."""
+    by_label: dict[str, list[Item]] = defaultdict(list)
+    for item in shuffled(sorted(items, key=lambda item: item.text), seed, "held out"):
+        by_label[item.label].append(item)
+    sizes = {label: max(int(len(held) > 1), len(held) // 5) for label, held in by_label.items()}
+    return (
+        [item for label, held in by_label.items() for item in held[sizes[label] :]],
+        [item for label, held in by_label.items() for item in held[: sizes[label]]],
+    )
 
-    Asked sentences whose label is never shown are dropped too.
-    """
+
+def _apart(source: Source, data: Labelled) -> tuple[list[Item], list[Item]]:
+    """Shown and asked without sentences that are in both, or twice, or under two labels, or asked but never shown."""
     everything = [*data.shown, *data.asked]
     labels: dict[str, set[str]] = defaultdict(set)
     for item in everything:
@@ -88,9 +102,6 @@ def _apart(source: Source, data: Labelled) -> tuple[list[Item], list[Item]]:
     asked = _once([item for item in data.asked if _key(item.text) not in mixed], set())
     taken = {_key(item.text) for item in asked}
     shown = _once([item for item in data.shown if _key(item.text) not in mixed], taken)
-    if not data.asked:
-        order = shuffled(shown, source.options.seed, data.name, "held out")
-        asked, shown = order[: len(order) // 5], order[len(order) // 5 :]
     known = {item.label for item in shown}
     asked = [item for item in asked if item.label in known]
     if lost := len(everything) - len(asked) - len(shown):
