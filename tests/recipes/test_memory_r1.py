@@ -20,6 +20,7 @@ from mnemon.recipes.memory_r1.options import TrainOptions
 from mnemon.recipes.memory_r1.tiny import TinySettings
 from mnemon.runs import RunFolder
 from mnemon.tasks.locomo import TRAIN
+from mnemon.train import launch
 from mnemon.train.config import TrainConfig
 from mnemon.train.loop import LoopConfig
 from mnemon.types import Answer, MnemonError, Probe, Task, Trajectory, Turn
@@ -68,7 +69,7 @@ def described_by(monkeypatch: pytest.MonkeyPatch, options: TrainOptions) -> Mapp
 
     seen: list[Mapping[str, Any]] = []
 
-    def opened(options: TrainOptions, described: Mapping[str, Any]) -> None:
+    def opened(folder: Path, described: Mapping[str, Any], **rest: Any) -> None:
         seen.append(described)
         raise Opened
 
@@ -117,8 +118,8 @@ def test_a_model_in_two_roles_is_loaded_once(tmp_path: Path, monkeypatch: pytest
         loaded.append(spec)
         return Opened(Scripted(lambda messages, tools: ""), spec, None, {})
 
-    monkeypatch.setattr(recipe, "open_policy", opening)
-    frozen = recipe.Frozen(TrainOptions(policy="some/model", run=tmp_path), recipe.configured(TrainOptions()))
+    monkeypatch.setattr(launch, "open_policy", opening)
+    frozen = launch.Frozen(tmp_path, "some/model", 16)
     for spec, role in ((None, "extractor"), ("other/model", "reader"), ("some/model", "manager")):
         frozen.open(spec, role)
     assert loaded == ["some/model", "other/model"]
@@ -130,7 +131,7 @@ def test_a_model_in_two_roles_is_loaded_once(tmp_path: Path, monkeypatch: pytest
 @pytest.mark.parametrize("settings", [{"constant": "skip"}, {"constant": "resample", "algo": "ppo"}])
 def test_every_task_comes_once_before_any_comes_twice(settings: dict[str, Any]) -> None:
     tasks = [Task(str(i), ()) for i in range(7)]
-    pick = real.in_turn(tasks, LoopConfig(groups=3, **settings))
+    pick = launch.in_turn(tasks, LoopConfig(groups=3, **settings))
     given = [task.id for update in range(14) for task in pick(update, 0)]
     assert sorted(given[:7]) == sorted(task.id for task in tasks)
     counts = {name: given.count(name) for name in set(given)}
@@ -139,7 +140,7 @@ def test_every_task_comes_once_before_any_comes_twice(settings: dict[str, Any]) 
 
 def test_resampled_tasks_go_on_from_where_the_update_began() -> None:
     tasks = [Task(str(i), ()) for i in range(12)]
-    pick = real.in_turn(tasks, LoopConfig(groups=4, constant="resample", resample_rounds=2))
+    pick = launch.in_turn(tasks, LoopConfig(groups=4, constant="resample", resample_rounds=2))
     given = [task.id for attempt in range(3) for task in pick(0, attempt)]
     assert sorted(given) == sorted(task.id for task in tasks)
 
@@ -180,5 +181,5 @@ def test_processes_wait_for_the_first_ones_evaluation(monkeypatch: pytest.Monkey
     given: list[Any] = []
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setattr(torch.distributed, "init_process_group", lambda backend, timeout: given.append(timeout))
-    recipe._join_processes()
+    launch.join_processes()
     assert given[0] >= timedelta(hours=6)

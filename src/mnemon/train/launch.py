@@ -16,7 +16,7 @@ import torch
 
 from mnemon.policy.cache import CachedPolicy
 from mnemon.policy.local import LocalPolicy, load_model
-from mnemon.policy.open import is_url, model_source, open_policy
+from mnemon.policy.open import Opened, is_url, model_source, open_policy
 from mnemon.runs import RunFolder, writing
 from mnemon.train.config import LoopConfig, Lora, TrainConfig
 from mnemon.train.ranks import barrier, world
@@ -62,7 +62,7 @@ def opened(folder: Path, described: Mapping[str, Any], *, seed: int, resume: boo
             try:
                 yield run
             except MnemonError:
-                if not resume and {p.name for p in run.path.iterdir()} <= {".lock", run.config_file.name}:
+                if not resume and {p.name for p in run.path.iterdir()} <= {".lock", "cache", run.config_file.name}:
                     run.config_file.unlink()  # a mistake before anything was done: the folder is free for another try
                 raise
     else:
@@ -89,15 +89,33 @@ def trained_model(
     return trainer, policy, tokenizer
 
 
-def frozen(spec: str, run: Path, cache: str, *, max_tokens: int) -> Policy:
-    """A frozen partner by its name (model directory, hub id, URL): greedy, its answers cached in the run's folder."""
-    partner = open_policy(spec, temperature=0.0, max_tokens=max_tokens)
-    folder = run / "cache"
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    rank = world()[0]
-    name = f"{cache}.jsonl" if rank == 0 else f"{cache}.{rank}.jsonl"
-    return CachedPolicy(partner.policy, folder / name, key=str(partner.path or partner.spec))  # a run's checkpoint
+class Frozen:
+    """The frozen partners of a run: by their names, or second copies of the starting policy; greedy. A model that is
+    asked in two roles is loaded once. Answers are cached in the run's folder, one file per role and process.
+    """
+
+    def __init__(self, run: Path, policy: str, max_tokens: int) -> None:
+        self.run, self.policy, self.max_tokens = run, policy, max_tokens
+        self.models: dict[str, Opened] = {}
+
+    def open(self, spec: str | None, role: str) -> Policy:
+        """The policy behind `spec` (None: the starting policy)."""
+        name = spec or self.policy
+        if name not in self.models:
+            self.models[name] = open_policy(name, temperature=0.0, max_tokens=self.max_tokens)
+        model, folder, rank = self.models[name], self.run / "cache", world()[0]
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        file = folder / (f"{role}.jsonl" if rank == 0 else f"{role}.{rank}.jsonl")
+        return CachedPolicy(model.policy, file, key=str(model.path or model.spec))  # of a run: its checkpoint
+
+
+def checkpoints_of(options: Any, names: Sequence[str]) -> dict[str, Any]:
+    """The checkpoints behind the options that name a run: a run that was trained further is another model."""
+    named = {name: getattr(options, name) for name in names}
+    found = {name: (spec, model_source(spec)[0]) for name, spec in named.items() if spec and Path(spec).is_dir()}
+    opened = {name: source for name, (spec, source) in found.items() if source != spec}
+    return {"checkpoints": opened} if opened else {}
 
 
 def loop_of(base: LoopConfig, seed: int, **changes: Any) -> LoopConfig:

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from mnemon.agents import mem_alpha
 from mnemon.memory.count import TokenCounter, token_counter
+from mnemon.metrics import check_judges
 from mnemon.policy.base import Scripted, run_sync
 from mnemon.recipes.mem_alpha import rows as real
 from mnemon.recipes.mem_alpha import tiny
 from mnemon.recipes.mem_alpha.options import TrainOptions
 from mnemon.recipes.mem_alpha.presets import Preset, preset
-from mnemon.tasks.rows import read_splits, scorable_tasks
-from mnemon.train.launch import frozen, loop_of, lora, opened, prepare, trained_model
+from mnemon.tasks.rows import read_splits, scorable_tasks, unjudged
+from mnemon.train.launch import Frozen, checkpoints_of, loop_of, lora, opened, prepare, trained_model
 from mnemon.train.loop import train
 from mnemon.train.ranks import world
 from mnemon.train.tensorboard import mirror
 from mnemon.types import Message, MnemonError, Task, ToolSchema
+
+ROLES = ("policy", "reader", "judge")
+"""The options that name a model."""
 
 
 def start(options: TrainOptions) -> dict[str, Any]:
@@ -129,17 +135,19 @@ def _rows(options: TrainOptions) -> dict[str, Any]:
         raise MnemonError("the tiny model knows only the tiny world's words: give --policy PATH_OR_HUB_ID with --data")
     setting = configured(options)
     counter = token_counter(options.counter)
-    rows = read_splits(options.data, options.skip_bad)
-    chosen, held = scorable_tasks(rows["train"]), scorable_tasks(rows["validation"])
+    chosen, held, left = _streams(options, setting)
     if options.dry_run:
-        print(_plan(options, setting, counter, chosen, held))
+        print(_plan(options, setting, counter, chosen, held, left))
         return {}
+    if left and world()[0] == 0:
+        print(f"left out: {left}", file=sys.stderr)
     described = {
         "recipe": "mem-alpha",
         "world": "rows",
         "role": "writer",
-        "data": [str(file) for file in options.data],
-        **{n: getattr(options, n) for n in ("policy", "reader", "judge", "profile", "counter")},
+        "data": {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in options.data},
+        **{n: getattr(options, n) for n in (*ROLES, "profile", "counter")},
+        **checkpoints_of(options, ROLES),
         "preset": {name: value for name, value in dataclasses.asdict(setting).items() if name != "loop"},
         "loop": dataclasses.asdict(setting.loop),
     }
@@ -150,22 +158,60 @@ def _rows(options: TrainOptions) -> dict[str, Any]:
         trainer, policy, tokenizer = trained_model(
             options.policy, setting.train, reply_tokens=setting.reply_tokens, critic=False, seed=options.seed
         )
-        answering = frozen(options.reader or options.policy, options.run, "reader", max_tokens=setting.answer_tokens)
+        frozen = Frozen(options.run, options.policy, setting.answer_tokens)
+        answering = mem_alpha.reader(**setting.reader, window=setting.answer_prompt, counter=counter)
+        reader = (answering, frozen.open(options.reader, "reader"))
         judge = None
         if setting.gamma:
-            verdicts = frozen(options.judge or options.policy, options.run, "judge", max_tokens=setting.answer_tokens)
-            judge = mem_alpha.judge(verdicts, blind=setting.pays == "paper")
-        reader = (mem_alpha.reader(**setting.reader, window=setting.answer_prompt, counter=counter), answering)
-        problem = real.writer_problem(chosen, held, setting, policy, reader, counter=options.counter, judge=judge)
+            judge = mem_alpha.judge(frozen.open(options.judge, "judge"), blind=setting.pays == "paper")
+        problem = real.writer_problem(
+            chosen,
+            held,
+            setting,
+            policy,
+            reader,
+            counter=options.counter,
+            judge=judge,
+            grader=frozen.open(options.judge, "grader") if options.judge else None,
+        )
         return train(problem, trainer, setting.loop, run, tokenizer)
 
 
+def _streams(options: TrainOptions, setting: Preset) -> tuple[list[Task], list[Task], str]:
+    """Training and validation streams, and what is left out of them because only a judge can score it ("": nothing).
+
+    Without --judge the model that judges what is written (the starting policy) grades no answer. MnemonError where
+    nothing can be trained on, and for a judge that nobody asks.
+    """
+    rows = read_splits(options.data, options.skip_bad)
+    judged = options.judge is not None
+    chosen, held = (scorable_tasks(rows[split], judged) for split in ("train", "validation"))
+    if not chosen:
+        sizes = ", ".join(f"{len(found)} {split}" for split, found in rows.items())
+        why = (
+            "only a judge can score their questions: give --judge MODEL"
+            if rows["train"]
+            else "build rows of a training file, or deal the rows of one file to the splits: mnemon data build --deal"
+        )
+        raise MnemonError(f"nothing to train on in the split 'train' ({sizes} rows): {why}")
+    if judged and not check_judges([*chosen, *held]) and not setting.gamma:
+        raise MnemonError("--judge has nothing to do: --gamma is 0, and every question has a metric")
+    left = unjudged([*rows["train"], *rows["validation"]], [*chosen, *held])
+    if not left:
+        return chosen, held, ""
+    whole = f" ({left['rows']:,} whole streams)" if left["rows"] else ""
+    return chosen, held, f"{left['questions']:,} questions{whole} that only a judge can score: give --judge MODEL"
+
+
 def _plan(
-    options: TrainOptions, setting: Preset, counter: TokenCounter, tasks: Sequence[Task], held: Sequence[Task]
+    options: TrainOptions,
+    setting: Preset,
+    counter: TokenCounter,
+    tasks: Sequence[Task],
+    held: Sequence[Task],
+    left: str,
 ) -> str:
     """`--dry-run`: what would be done, and one rendered prompt (no model is loaded)."""
-    if not tasks:
-        raise MnemonError("no row of the split 'train' has a question that a metric can score: nothing to train on")
     agent = mem_alpha.writer_of(**real.writer_settings(setting, options.counter))
     shown: list[str] = []
 
@@ -186,6 +232,7 @@ def _plan(
         f"  policy       {options.policy}",
         f"  data         {len(tasks)} streams ({sources}), {chunks} chunks, {questions} questions; "
         f"{len(held)} streams for validation",
+        *([f"  left out     {left}"] if left else []),
         f"  training     {loop.updates} updates of {loop.groups} streams x {loop.members} rollouts, at most "
         f"{setting.questions or 'all'} questions each",
         f"  reward       answers ({setting.credit}), {weights}; credit {loop.step_credit}",

@@ -8,8 +8,7 @@ config says which one made its figures.
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
@@ -22,7 +21,8 @@ from mnemon.recipes.memory_r1.presets import Preset
 from mnemon.rewards import Reward, answers, gain, invalid, mean_score
 from mnemon.tasks import locomo
 from mnemon.tasks.script import Script
-from mnemon.train.loop import LOST, LoopConfig, Problem
+from mnemon.train.launch import in_turn
+from mnemon.train.loop import LOST, Problem
 from mnemon.types import Input, MnemonError, Policy, Stage, Task, Trajectory
 
 Construction = Literal["bandit", "replay"]
@@ -92,27 +92,6 @@ def rewards_of(preset: Preset, role: str) -> tuple[Reward, ...]:
     if role == "writer":
         return (gain() if preset.gain else answers(), invalid(-0.02))
     return (answers(),)
-
-
-def in_turn(tasks: Sequence[Task], config: LoopConfig) -> Callable[[int, int], list[Task]]:
-    """Tasks of an update: a seeded shuffle of all, walked through, then the next shuffle.
-
-    Where constant groups are replaced, every update has room for all attempts, so that resuming needs no state.
-    """
-    attempts = 1 + (config.resample_rounds if config.constant == "resample" and config.algo == "grpo" else 0)
-
-    def pick(update: int, attempt: int) -> list[Task]:
-        first = (update * attempts + attempt) * config.groups
-        chosen: dict[str, Task] = {}
-        for position in range(first, first + config.groups):
-            lap, at = divmod(position, len(tasks))
-            order = list(range(len(tasks)))
-            random.Random(f"{config.seed}/{lap}").shuffle(order)
-            task = tasks[order[at]]
-            chosen.setdefault(task.id, task)
-        return list(chosen.values())
-
-    return pick
 
 
 def measured(played: Sequence[Sequence[Trajectory]], before: bool = False) -> dict[str, float]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from mnemon.train.config import Lora, TrainConfig
+from mnemon.train.config import TrainConfig
 from mnemon.train.loop import LoopConfig
 from mnemon.types import MnemonError
 
@@ -61,8 +61,3 @@ def preset(profile: str) -> Preset:
     if profile not in PRESETS:
         raise MnemonError(f"unknown profile {profile!r}: use one of {', '.join(PRESETS)}")
     return PRESETS[profile]
-
-
-def lora(rank: int | None) -> Lora | None:
-    """LoRA settings for `--lora RANK`; None trains all weights."""
-    return None if rank is None else Lora(r=rank, alpha=2.0 * rank)

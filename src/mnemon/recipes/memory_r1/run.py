@@ -3,94 +3,43 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import random
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
-from pathlib import Path
 from typing import Any
-
-import numpy as np
-import torch
 
 from mnemon.agent import Agent, State, rollouts
 from mnemon.agents.memory_r1 import answerer, manager
 from mnemon.memory.memory import Memory
 from mnemon.policy.base import Scripted, run_sync
-from mnemon.policy.cache import CachedPolicy
-from mnemon.policy.local import LocalPolicy, load_model
-from mnemon.policy.open import Opened, is_url, model_source, open_policy
+from mnemon.policy.local import LocalPolicy
 from mnemon.recipes.memory_r1 import locomo as real
 from mnemon.recipes.memory_r1 import tiny, tiny_reader
 from mnemon.recipes.memory_r1.options import TrainOptions
-from mnemon.recipes.memory_r1.presets import Preset, lora, preset
+from mnemon.recipes.memory_r1.presets import Preset, preset
 from mnemon.recipes.memory_r1.tiny_eval import reader_of
-from mnemon.runs import RunFolder, writing
 from mnemon.tasks import locomo
 from mnemon.tasks.tiny.scripted import oracle, writer_reply
+from mnemon.train.launch import Frozen, checkpoints_of, loop_of, lora, opened, prepare, trained_model
 from mnemon.train.loop import LoopConfig, Problem, train
 from mnemon.train.progress import Progress
-from mnemon.train.ranks import barrier, world
+from mnemon.train.ranks import world
 from mnemon.train.tensorboard import mirror
-from mnemon.train.trainer import Trainer
 from mnemon.types import Message, MnemonError, Policy, ToolSchema
 
-MAY_CHANGE = ("loop.updates", "loop.eval_every", "loop.checkpoint_every", "loop.sample_every", "loop.keep_last")
-PATIENCE = timedelta(hours=12)
-"""How long a process waits for the others: the first one evaluates and writes checkpoints alone, and uneven rollouts
-take uneven time. A process that dies ends the others at once, by torchrun.
-"""
+ROLES = ("policy", "writer", "reader", "extractor")
+"""The options that name a model."""
 
 
 def start(options: TrainOptions) -> dict[str, Any]:
     """Train as asked; returns the last evaluation. Under torchrun every process calls it."""
-    _join_processes()
-    if is_url(options.policy):
-        raise MnemonError(
-            f"--policy {options.policy} is an endpoint: it can evaluate and serve, never train. Give a model directory "
-            "or hub id; frozen partners (--reader, --writer, --extractor) may be endpoints"
-        )
-    random.seed(options.seed)  # what libraries draw (the start of adapters) is the same for the same seed, too
-    np.random.seed(options.seed % 2**32)
-    torch.manual_seed(options.seed)
+    prepare(options.policy, options.seed, "--reader, --writer, --extractor")
     return _tiny(options) if options.data is None else _locomo(options)
-
-
-def _join_processes() -> None:
-    """Under torchrun: join the group (gloo on CPU, nccl on GPU)."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.distributed.is_initialized():
-        if torch.cuda.is_available():
-            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-        torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
-
-
-@contextmanager
-def opened(options: TrainOptions, described: Mapping[str, Any]) -> Iterator[RunFolder]:
-    """The run's folder, open for writing in the first process; the others only know where it is."""
-    run = RunFolder(options.run)
-    if world()[0] == 0:
-        with run.start(described, seed=options.seed, resume=options.resume, may_change=MAY_CHANGE):
-            barrier()
-            try:
-                yield run
-            except MnemonError:
-                if not options.resume and {p.name for p in run.path.iterdir()} <= {".lock", run.config_file.name}:
-                    run.config_file.unlink()  # a mistake before anything was done: the folder is free for another try
-                raise
-    else:
-        barrier()
-        yield run
 
 
 def _loop(base: LoopConfig, options: TrainOptions) -> LoopConfig:
     """The profile's loop with what the command line changes."""
-    changes: dict[str, Any] = {"seed": options.seed, "algo": options.algo}
-    for name in ("updates", "groups", "members", "constant"):
-        if getattr(options, name) is not None:
-            changes[name] = getattr(options, name)
-    return replace(base, **changes)
+    names = ("algo", "updates", "groups", "members", "constant")
+    return loop_of(base, options.seed, **{name: getattr(options, name) for name in names})
 
 
 # ── the tiny world ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -120,8 +69,8 @@ def _tiny(options: TrainOptions) -> dict[str, Any]:
         _print_tiny_plan(options, settings)
         return {}
     described = {"recipe": "memory-r1", "world": "tiny", "role": options.role, **_settings(options, settings)}
-    described |= checkpoints_of(options)
-    with opened(options, described) as run:
+    described |= checkpoints_of(options, ROLES)
+    with opened(options.run, described, seed=options.seed, resume=options.resume) as run:
         cold = options.policy
         writer, reader = options.writer or "oracle", reader_of(options.reader)
         tiny_reader.check_writer(writer)  # mistakes are said before the cold start
@@ -143,14 +92,6 @@ def _settings(options: TrainOptions, settings: tiny.TinySettings) -> dict[str, A
         "cold_updates": settings.reader_cold_updates if reading else settings.cold_updates,
         "train_tasks": settings.train_tasks,
     }
-
-
-def checkpoints_of(options: TrainOptions) -> dict[str, Any]:
-    """The checkpoints behind models that were named by their run: a run that was trained further is another model."""
-    named = {name: getattr(options, name) for name in ("policy", "writer", "reader", "extractor")}
-    found = {name: (spec, model_source(spec)[0]) for name, spec in named.items() if spec and Path(spec).is_dir()}
-    opened = {name: source for name, (spec, source) in found.items() if source != spec}
-    return {"checkpoints": opened} if opened else {}
 
 
 def _print_tiny_plan(options: TrainOptions, settings: tiny.TinySettings) -> None:
@@ -222,54 +163,31 @@ def _locomo(options: TrainOptions) -> dict[str, Any]:
     described = {
         "recipe": "memory-r1",
         "world": "locomo",
-        "data": str(options.data),
+        "data": {"file": str(options.data), "sha256": data.sha256},
         **{
             n: getattr(options, n)
             for n in ("role", "policy", "writer", "reader", "extractor", "profile", "construction", "train_questions")
         },
         "agent": setting.manager if options.role == "writer" else setting.answerer,
         "partner": setting.answerer if options.role == "writer" else setting.manager,
-        **checkpoints_of(options),
+        **checkpoints_of(options, ROLES),
         "lengths": {"prompt": setting.prompt_tokens, "reply": setting.reply_tokens},
         "loop": dataclasses.asdict(setting.loop),
         "train": dataclasses.asdict(setting.train),
     }
-    with opened(options, described) as run, mirror(run, options.tensorboard and world()[0] == 0):
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-        model, tokenizer = load_model(model_source(options.policy)[0], dtype)
-        trainer = Trainer(model.to(device), setting.train, critic="copy" if options.algo == "ppo" else None)
-        policy = LocalPolicy(
-            trainer.model,
-            tokenizer,
-            temperature=setting.train.temperature,
-            max_tokens=setting.reply_tokens,
-            autocast=torch.bfloat16 if trainer.autocast else None,
+    with (
+        opened(options.run, described, seed=options.seed, resume=options.resume) as run,
+        mirror(run, options.tensorboard and world()[0] == 0),
+    ):
+        trainer, policy, tokenizer = trained_model(
+            options.policy,
+            setting.train,
+            reply_tokens=setting.reply_tokens,
+            critic=options.algo == "ppo",
             seed=options.seed,
         )
         problem = _problem(options, setting, policy, conversations, held)
         return train(problem, trainer, setting.loop, run, tokenizer)
-
-
-class Frozen:
-    """The frozen helpers of a run: by their names, or second copies of the starting policy; greedy. A model that is
-    asked in two roles is loaded once. Answers are cached in the run's folder, one file per role and process.
-    """
-
-    def __init__(self, options: TrainOptions, setting: Preset) -> None:
-        self.options, self.setting = options, setting
-        self.models: dict[str, Opened] = {}
-
-    def open(self, spec: str | None, role: str) -> Policy:
-        """The policy behind `spec` (None: the starting policy)."""
-        name = spec or self.options.policy
-        if name not in self.models:
-            self.models[name] = open_policy(name, temperature=0.0, max_tokens=self.setting.reply_tokens)
-        model, folder, rank = self.models[name], self.options.run / "cache", world()[0]
-        with writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-        file = folder / (f"{role}.jsonl" if rank == 0 else f"{role}.{rank}.jsonl")
-        return CachedPolicy(model.policy, file, key=str(model.path or model.spec))  # of a run: its checkpoint
 
 
 def _problem(
@@ -280,7 +198,7 @@ def _problem(
     held: Sequence[locomo.Conversation],
 ) -> Problem:
     helpers: dict[str, Policy] = {}
-    frozen = Frozen(options, setting)
+    frozen = Frozen(options.run, options.policy, setting.reply_tokens)
     if setting.manager["extract"] == "policy":
         helpers["extractor"] = frozen.open(options.extractor, "extractor")
     if options.role == "writer":
@@ -290,17 +208,19 @@ def _problem(
             conversations, held, setting, policy, (reader, partner),
             construction=options.construction, helpers=helpers, train_tasks=options.train_questions,
         )  # fmt: skip
-    banks = build_banks(frozen, [*conversations, *held], helpers)
+    banks = build_banks(options, setting, frozen, [*conversations, *held], helpers)
     return real.reader_problem(conversations, held, setting, policy, banks, train_questions=options.train_questions)
 
 
 def build_banks(
+    options: TrainOptions,
+    setting: Preset,
     frozen: Frozen,
     conversations: Sequence[locomo.Conversation],
     helpers: Mapping[str, Policy],
 ) -> dict[str, Memory]:
     """The bank of each conversation, by the frozen manager, or every turn as it stands (--writer turns)."""
-    setting, spec = frozen.setting, frozen.options.writer or "turns"
+    spec = options.writer or "turns"
     agent: Agent = manager(**setting.manager, window=setting.prompt_tokens)
     banks: dict[str, Memory] = {}
     if spec == "turns":
