@@ -35,8 +35,8 @@ def test_everything_in_a_folder_is_counted(bench: ModuleType, tmp_path: Path) ->
     (tmp_path / "clinc150" / "data_full.json").write_text(json.dumps(pool))
     measured, rows = bench.measure(tmp_path, BYTES, 512)
     (one,) = measured
-    assert (one.line.name, one.dimension, one.answers) == ("clinc150", "test_time_learning", {"label": 32})
-    assert (one.line.rows, one.line.probes, one.evidence, one.line.left_out) == (len(rows), 32, 32, 0)
+    assert (one.line.name, one.dimension, one.answers) == ("clinc150", "test_time_learning", {"label": 14})
+    assert (one.line.rows, one.line.probes, one.evidence, one.line.left_out) == (len(rows), 14, 14, 0)
     page = bench.page([(BYTES, 512, measured, Counter(chunk=2))])
     assert "| clinc150 | 1 / 1 / 1 |" in page
     assert "over all datasets together: 2 chunk." in page

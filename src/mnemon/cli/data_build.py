@@ -56,6 +56,10 @@ def build(
     all_labels: Annotated[
         bool, typer.Option("--all-labels", help="Labelled sentences: one test row of all labels and examples.")
     ] = False,
+    deal: Annotated[
+        bool,
+        typer.Option("--deal", help="xquad, squad: deal the articles of one file to train, validation and test."),
+    ] = False,
     closed_book: Annotated[
         str | None,
         typer.Option(
@@ -77,7 +81,14 @@ def build(
     POLICY is a model directory, a hub id or the URL of an endpoint, as everywhere.
     """
     options = Options(
-        chunk_tokens, token_counter(counter), seed, questions, row_chunks, label_rounds=rounds, all_labels=all_labels
+        chunk_tokens,
+        token_counter(counter),
+        seed,
+        questions,
+        row_chunks,
+        label_rounds=rounds,
+        all_labels=all_labels,
+        deal=deal,
     )
     if cache is not None and closed_book is None and keywords is None:
         raise MnemonError("--cache keeps the replies of --closed-book and --keywords: give one of them")

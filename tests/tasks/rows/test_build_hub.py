@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from row_shapes import built, by_split, dump, lines, parquet, remarks
 
+from mnemon.tasks.rows.build import found_in
 from mnemon.tasks.rows.build.books import summary_keywords
 from mnemon.types import MnemonError
 
@@ -356,6 +357,45 @@ def test_malformed_contexts(tmp_path: Path, record: dict[str, Any], said: str) -
         built("memoryagentbench", file)
     assert said in str(error.value)
     assert len(built("memoryagentbench", file, skip_bad=True).rows) == 1
+
+
+def test_what_lies_in_a_folder(tmp_path: Path) -> None:
+    names = [
+        "memoryagentbench/data/Test_Time_Learning-00000-of-00001.parquet",
+        "memoryagentbench/entity2id.json",
+        "memalpha/train.parquet",
+        "memalpha-memoryagentbench/train.parquet",
+        "perltqa/Dataset/en_v2/perltmem_en_v2.json",
+        "perltqa/Dataset/en_v2/perltqa_en_v2.json",
+        "pubmed_rct/train.txt",
+        "pubmed_rct/LICENSE.txt",
+        "squad/plain_text/train-00000-of-00001.parquet",
+        "hotpotqa/hotpot_train_v1.1.json",
+        "trec/TREC.train",
+        "trec/TREC.train.all",
+        "README.md",
+    ]
+    for name in names:
+        dump(tmp_path / name, {})
+    found = [(name, *(path.name for path in files)) for name, files in found_in(tmp_path)]
+    assert found == [
+        ("hotpotqa", "hotpot_train_v1.1.json"),
+        ("memalpha", "train.parquet", "train.parquet"),
+        ("memoryagentbench", "Test_Time_Learning-00000-of-00001.parquet", "entity2id.json"),
+        ("perltqa", "perltmem_en_v2.json", "perltqa_en_v2.json"),
+        ("pubmed_rct", "train.txt"),
+        ("squad", "train-00000-of-00001.parquet"),
+        ("trec_coarse", "TREC.train"),
+        ("trec_fine", "TREC.train"),
+    ]
+
+
+def test_two_files_of_one_name(tmp_path: Path) -> None:
+    files = [lines(tmp_path / folder / "train.jsonl", [memalpha("squad")]) for folder in ("memalpha", "memalpha-full")]
+    assert [row.id for row in built("memalpha", *files).rows] == [
+        "memalpha/memalpha-train/0",
+        "memalpha/memalpha-full-train/0",
+    ]
 
 
 def test_a_parquet_file_that_is_none(tmp_path: Path) -> None:

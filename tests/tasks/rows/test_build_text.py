@@ -32,6 +32,29 @@ def test_squad_keeps_every_distinct_answer(tmp_path: Path) -> None:
     assert "1 question(s) without an answer: left aside" in remarks(done)
 
 
+def test_the_hubs_squad_gives_the_same_rows(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    data = [squad_article(i, [qa(f"{i}", f"one {i}"), qa(f"{i}b", "two", "2")]) for i in range(6)]
+    flat = [
+        {
+            "title": article["title"],
+            "context": paragraph["context"],
+            "id": item["id"],
+            "question": item["question"],
+            "answers": {
+                "text": [answer["text"] for answer in item["answers"]],
+                "answer_start": [answer["answer_start"] for answer in item["answers"]],
+            },
+        }
+        for article in data
+        for paragraph in article["paragraphs"]
+        for item in paragraph["qas"]
+    ]
+    rows = built("squad", dump(tmp_path / "a" / "dev.json", {"version": "1.1", "data": data})).rows
+    assert rows == built("squad", parquet(tmp_path / "b" / "dev.parquet", flat)).rows
+    assert rows == built("squad", lines(tmp_path / "c" / "dev.jsonl", flat)).rows
+
+
 def test_squad_rows_have_so_many_chunks_and_split_by_article(tmp_path: Path) -> None:
     data = [squad_article(i, [qa(f"q{i}", "x")]) for i in range(60)]
     file = dump(tmp_path / "train-v1.1.json", {"version": "1.1", "data": data})

@@ -87,6 +87,14 @@ def test_the_same_split_may_share() -> None:
     assert said([row("a", "train", TEXT), row("b", "train", TEXT, metadata={"documents": ["doc a"]})]) == []
 
 
+@pytest.mark.parametrize(("n", "sizes"), [(3, (1, 1, 1)), (10, (8, 1, 1)), (48, (43, 2, 3)), (100, (90, 5, 5))])
+def test_documents_dealt_to_three_splits(n: int, sizes: tuple[int, int, int]) -> None:
+    dealt = deal_documents([f"d{i}" for i in range(n)] * 2)
+    assert tuple(list(dealt.values()).count(split) for split in ("train", "validation", "test")) == sizes
+    assert dealt == deal_documents([f"d{i}" for i in reversed(range(n))])
+    assert n < 10 or dealt != deal_documents(dealt, seed=1)
+
+
 def test_a_document_in_two_splits() -> None:
     rows = [row("b", "test", other_text(2), metadata={"documents": ["doc a"]}), row("a", "train", other_text(1))]
     assert said(rows) == ["document 'doc a' is in train (row a) and test (row b)"]

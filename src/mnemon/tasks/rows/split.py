@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from mnemon.tasks.rows.data import SPLITS, Row, Split
+from mnemon.types import MnemonError
 
 _WORD = re.compile(r"\w+")
 COMMON = 50
@@ -24,6 +25,19 @@ def split_documents(names: Iterable[str], share: float = 0.9, seed: int = 42) ->
     random.Random(seed).shuffle(order)
     first = max(1, int(share * len(order)))
     return {name: "train" if i < first else "validation" for i, name in enumerate(order)}
+
+
+def deal_documents(names: Iterable[str], share: float = 0.9, seed: int = 42) -> dict[str, Split]:
+    """Each document's split where one file has to serve for all three: ``int(share * n)`` of the n are train (but two
+    at least are left), half of the rest validation, the other half test. MnemonError for fewer than three.
+    """
+    order = sorted(set(names))
+    random.Random(seed).shuffle(order)
+    first = min(int(share * len(order)), len(order) - 2)
+    if first < 1:
+        raise MnemonError(f"{len(order)} documents cannot be dealt to train, validation and test: 3 are the fewest")
+    held = first + (len(order) - first) // 2
+    return {n: "train" if i < first else "validation" if i < held else "test" for i, n in enumerate(order)}
 
 
 def split_labels(labels: Iterable[str], seed: int = 42, share: float = 0.1) -> dict[Split, tuple[str, ...]]:

@@ -33,7 +33,7 @@ __all__ = ["DATASETS", "Built", "Dataset", "Options", "build", "found_in"]
 class Dataset:
     """How a dataset is built, what its files are, and where they lie in a folder of datasets (glob patterns).
 
-    Each pattern is a build of its own, all files that it finds together.
+    Each pattern is a build of its own, all files that it finds together; ``a|b`` finds what either does.
     """
 
     build: Builder
@@ -44,7 +44,9 @@ class Dataset:
 DATASETS: dict[str, Dataset] = {
     "banking77": Dataset(intents.banking77, "train.csv, test.csv", ("banking77/t*.csv",)),
     "booksum": Dataset(
-        books.booksum, "train, validation and test records (JSON Lines or parquet)", ("booksum/**/*.jsonl",)
+        books.booksum,
+        "train, validation and test records (JSON Lines or parquet)",
+        ("booksum/**/*.jsonl|booksum/**/*.parquet",),
     ),
     "clinc150": Dataset(intents.clinc150, "data_full.json", ("clinc150/data_full.json",)),
     "hotpotqa": Dataset(
@@ -62,20 +64,30 @@ DATASETS: dict[str, Dataset] = {
     "memoryagentbench": Dataset(
         memoryagentbench.build,
         "Accurate_Retrieval*.parquet, Test_Time_Learning*, …; entity2id.json for the film titles",
-        ("memoryagentbench/**/*.parquet",),
+        ("memoryagentbench/**/*.parquet|memoryagentbench/**/entity2id.json",),
     ),
     "msc": Dataset(msc.build, "msc_self_instruct.jsonl", ("msc/*.jsonl",)),
     "nlu": Dataset(intents.nlu, "a fold's folder with trainset and testset", ("nlu*/KFold_*",)),
     "perltqa": Dataset(perltqa.build, "perltmem_en.json, perltqa_en.json", ("perltqa/**/perlt*_en*.json",)),
     "pubmed_rct": Dataset(
-        pubmed_rct.build, "train.txt, dev.txt, test.txt, or the hub's JSON Lines or parquet", ("pubmed*/*.*",)
+        pubmed_rct.build,
+        "train.txt, dev.txt, test.txt, or the hub's JSON Lines or parquet",
+        ("pubmed*/train.txt|pubmed*/dev.txt|pubmed*/test.txt|pubmed*/**/*.jsonl|pubmed*/**/*.parquet",),
     ),
-    "squad": Dataset(squad.build, "train-v1.1.json, dev-v1.1.json", ("squad*/*-v[12].?.json",)),
+    "squad": Dataset(
+        squad.build,
+        "train-v1.1.json, dev-v1.1.json, or the hub's JSON Lines or parquet",
+        ("squad*/*-v[12].?.json|squad/**/*.parquet",),
+    ),
     "trec_coarse": Dataset(intents.trec_coarse, "TREC.train, TREC.test", ("trec/*TREC.t[re]*[nt]",)),
     "trec_fine": Dataset(intents.trec_fine, "TREC.train, TREC.test", ("trec/*TREC.t[re]*[nt]",)),
     "xquad": Dataset(squad.build, "xquad.LANGUAGE.json", ("*xquad/xquad.*.json",)),
 }
 """Name -> how it is built."""
+
+
+DEALT = ("squad", "xquad")
+"""Datasets whose rows can be dealt to the splits by article (`Options.deal`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +117,17 @@ def build(
     """Rows of a dataset (a name in `DATASETS`) from its original files.
 
     split: only the rows of this split; it is an error where there is none, unless it `may_be_empty`, though there are
-    others. max_rows: only the first so many. Every row is checked (`check_row`). Malformed
-    parts raise MnemonError that lists file, row, field and what is wrong; with `skip_bad` the rest is used.
+    others. max_rows: only the first so many. Every row is checked (`check_row`). Malformed parts raise MnemonError that
+    lists file, row, field and what is wrong; with `skip_bad` the rest is used.
     """
     if dataset not in DATASETS:
         raise MnemonError(f"unknown dataset {dataset!r}; use one of {', '.join(sorted(DATASETS))}")
     if split not in (None, *SPLITS):
         raise MnemonError(f"unknown split {split!r}; use {', '.join(SPLITS)}")
+    if options is not None and options.deal and dataset not in DEALT:
+        raise MnemonError(
+            f"{dataset}: --deal is for {' and '.join(DEALT)}; the splits of others are those of their files"
+        )
     paths = tuple(Path(file) for file in files)
     for path in paths:
         if not path.exists():
@@ -152,7 +168,7 @@ def found_in(folder: str | Path) -> list[tuple[str, tuple[Path, ...]]]:
     found = []
     for name, dataset in DATASETS.items():
         for pattern in dataset.patterns:
-            if files := tuple(sorted(root.glob(pattern))):
+            if files := tuple(sorted({path for part in pattern.split("|") for path in root.glob(part)})):
                 found.append((name, files))
     if not found:
         names = ", ".join(sorted(p for d in DATASETS.values() for p in d.patterns))

@@ -22,7 +22,10 @@ from mnemon.types import JSON, MnemonError
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a user may set. `questions`: most per row, drawn with `seed` (None: all, or the builder's own number)."""
+    """What a user may set. `questions`: most per row, drawn with `seed` (None: all, or the builder's own number).
+
+    deal: a file of articles serves for all three splits (`DEALT` datasets).
+    """
 
     chunk_tokens: int = 2048
     counter: TokenCounter = WORDS
@@ -31,6 +34,7 @@ class Options:
     row_chunks: int = 10
     label_rounds: int = 1
     all_labels: bool = False
+    deal: bool = False
 
 
 @dataclass(slots=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -54,12 +55,14 @@ KINDS: dict[str, Kind] = {
 
 def build(source: Source) -> Iterator[Row]:
     """A row per record."""
+    stems = Counter(path.stem for path in source.files)
     for path in source.each():
+        stem = path.stem if stems[path.stem] == 1 else f"{path.parent.name}-{path.stem}"
         name = path.name.lower()
         split: Split = "train" if "train" in name else "validation" if "valid" in name else "test"
         for i, record in read_records(source, path, "Memalpha records"):
             with source.part("record", f"row {i}"):
-                yield _row(source, record, path.stem, i, split)
+                yield _row(source, record, stem, i, split)
 
 
 def _row(source: Source, record: Any, stem: str, i: int, split: Split) -> Row:
