@@ -46,7 +46,11 @@ def train(
     ] = None,
     judge: Annotated[
         str | None,
-        typer.Option(metavar="MODEL", help="Who judges what was written (default: the starting policy, frozen)."),
+        typer.Option(
+            metavar="MODEL",
+            help="Who judges what was written (default: the starting policy, frozen), and the answers that no metric "
+            "can score (default: nobody, they are left out).",
+        ),
     ] = None,
     # the reward
     profile: Annotated[Literal["default", "paper"], typer.Option(help="Our settings, or those published.")] = "default",
@@ -118,8 +122,6 @@ def train(
         refuse(context, ("cold_updates",), "is for --policy tiny without --data: other training starts from --policy")
     if lr is not None and lr <= 0:
         raise MnemonError(f"--lr must be above 0, got {lr:g}")
-    if gamma == 0:
-        refuse(context, ("judge",), "has nothing to do with --gamma 0")
     need_torch("training")
     import torch
 

@@ -2,7 +2,7 @@
 
 from mnemon.metrics.aggregate import Interval, Mean, Summary, aggregate, weighted_mean
 from mnemon.metrics.dates import canonical_dates
-from mnemon.metrics.judges import JUDGES, is_judged, judge_answer, verdict_prompt
+from mnemon.metrics.judges import JUDGES, check_judges, is_judged, judge_answer, verdict_prompt
 from mnemon.metrics.ranking import (
     clean_title,
     edit_distance,
@@ -48,6 +48,7 @@ __all__ = [
     "Verdict",
     "aggregate",
     "canonical_dates",
+    "check_judges",
     "clean_title",
     "edit_distance",
     "entity_title",

@@ -8,8 +8,10 @@ The wording is ours. A reply that cannot be read is complained about once and is
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from mnemon.metrics.replies import Verdict, read_yes_no
-from mnemon.types import Message, MnemonError, Policy, Probe
+from mnemon.types import Message, MnemonError, Policy, Probe, Task
 
 JUDGES = ("judge_lme", "judge_rubric")
 ASK = """\
@@ -50,6 +52,14 @@ def rule_of(name: str, probe: Probe) -> str:
     if kind == "abstain":
         return "abstain"
     return next((key for key in ("temporal", "knowledge") if probe.category.startswith(key)), "")
+
+
+def check_judges(tasks: Iterable[Task]) -> int:
+    """How many questions have a judge as their headline scorer. MnemonError where it is none of `JUDGES`."""
+    judged = [probe for task in tasks for probe in task.probes if is_judged(probe.scorers[0])]
+    for probe in judged:
+        rule_of(probe.scorers[0], probe)
+    return len(judged)
 
 
 def verdict_prompt(name: str, probe: Probe, prediction: str) -> list[Message]:

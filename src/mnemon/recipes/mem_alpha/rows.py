@@ -15,18 +15,18 @@ from mnemon.policy.local import LocalPolicy
 from mnemon.recipes.mem_alpha.presets import Preset
 from mnemon.rewards import (
     Reward,
+    answer_scores,
     answers,
     attributed_answers,
     compression,
     content,
     invalid_calls,
-    mean_score,
     valid_calls,
 )
 from mnemon.rewards.memory import Judge
 from mnemon.train.launch import in_turn
 from mnemon.train.loop import Problem
-from mnemon.types import MnemonError, Task, Trajectory
+from mnemon.types import MnemonError, Policy, Task, Trajectory, Unscorable
 
 
 def writer_settings(preset: Preset, counter: str) -> dict[str, Any]:
@@ -40,9 +40,14 @@ def writer_settings(preset: Preset, counter: str) -> dict[str, Any]:
     }
 
 
-def rewards_of(preset: Preset, counter: TokenCounter, judge: Judge | None) -> tuple[Reward, ...]:
-    """r1 + validity · r2 + beta · r3 + gamma · r4 (arXiv 2509.25911 §3.2); terms of weight 0 are left out."""
-    terms = [answers() if preset.credit == "episode" else attributed_answers()]
+def rewards_of(
+    preset: Preset, counter: TokenCounter, judge: Judge | None, grader: Policy | None = None
+) -> tuple[Reward, ...]:
+    """r1 + validity · r2 + beta · r3 + gamma · r4 (arXiv 2509.25911 §3.2); terms of weight 0 are left out.
+
+    judge: of what was written (r4). grader: the policy that grades answers which no metric can (r1).
+    """
+    terms = [(answers if preset.credit == "episode" else attributed_answers)(judge=grader)]
     if preset.validity:
         terms.append(valid_calls(preset.pays, weight=preset.validity))
     if preset.beta:
@@ -72,16 +77,24 @@ def asking(tasks: Callable[[int, int], list[Task]], most: int | None, seed: int)
     return pick
 
 
-def summary(played: Sequence[Trajectory], counter: Counter) -> dict[str, float]:
-    """Figures of a validation: mean score over streams, memory per input token, refused calls per call."""
-    scores = [mean_score(t.answers) for t in played]
+async def summary(played: Sequence[Trajectory], counter: Counter, grader: Policy | None = None) -> dict[str, float]:
+    """Figures of a validation: mean score over streams, memory per input token, refused calls per call, and how many
+    streams have no score because a verdict could not be read."""
+    scores = []
+    for trajectory in played:
+        try:
+            found = await answer_scores(trajectory.answers, judge=grader)
+        except Unscorable:
+            continue
+        scores.append(sum(found) / len(found))
     held = sum(counter(entry.text) for t in played for entry in t.state.memory.entries())
     read = sum(counter(turn.given.text) for t in played for turn in t.turns if turn.given is not None)
     calls = sum(len(step.results) for t in played for step in t.steps)
     return {
-        "validation": sum(scores) / len(scores),
+        **({"validation": sum(scores) / len(scores)} if scores else {}),
         "memory_share": held / max(1, read),
         "invalid": sum(invalid_calls(t, idle=True) for t in played) / max(1, calls),
+        **({"unscored": float(len(played) - len(scores))} if len(scores) < len(played) else {}),
     }
 
 
@@ -94,11 +107,13 @@ def writer_problem(
     *,
     counter: str,
     judge: Judge | None = None,
+    grader: Policy | None = None,
     validation_questions: int = 20,
 ) -> Problem:
-    """The writer's training problem: streams of `train`, the reader frozen, validation on `held`."""
-    if not train:
-        raise MnemonError("no row of the split 'train' has a question that a metric can score: nothing to train on")
+    """The writer's training problem: streams of `train`, the reader frozen, validation on `held`.
+
+    judge, grader: as in `rewards_of`.
+    """
     settings = writer_settings(preset, counter)
     agent = mem_alpha.writer_of(**settings)
     greedy = LocalPolicy(
@@ -113,13 +128,13 @@ def writer_problem(
 
     async def evaluate() -> Mapping[str, float]:
         played = await rollouts(agent, chosen, greedy, reader=reader, seed=preset.loop.seed)
-        return summary([t for group in played for t in group], agent.counter)
+        return await summary([t for group in played for t in group], agent.counter, grader)
 
     return Problem(
         writer=agent,
         policy=policy,
         tasks=asking(in_turn(train, preset.loop), preset.questions, preset.loop.seed),
-        rewards=rewards_of(preset, token_counter(counter), judge),
+        rewards=rewards_of(preset, token_counter(counter), judge, grader),
         reader=reader[0],
         partner=reader[1],
         evaluate=evaluate if chosen else None,
