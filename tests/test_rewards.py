@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -259,3 +260,10 @@ def test_a_judge_that_fails_is_no_zero() -> None:
 def test_a_failed_trajectory_is_not_scored() -> None:
     found = trajectory(error="the server is down", answers=[answered("dog")])
     assert scored(found, answers()) == Scored({}, None, None, "the server is down")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, [0.5, math.nan]])
+def test_a_value_that_is_not_finite_is_unscorable(value: Any) -> None:
+    found = run_sync(score(Trajectory(Task("t", ()), 0), (Reward("odd", 1.0, lambda trajectory: value),)))
+    assert found.total is None
+    assert "odd" in found.error and "not finite" in found.error

@@ -9,6 +9,7 @@ cannot be scored after retries raises `Unscorable`: the trajectory then leaves s
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -41,7 +42,7 @@ class Scored:
 
 
 async def score(trajectory: Trajectory, rewards: Sequence[Reward]) -> Scored:
-    """Score one trajectory by every term."""
+    """Score one trajectory by every term. A value that is not finite is unscorable, whoever computed it."""
     scored = Scored()
     if trajectory.error:
         return Scored(total=None, error=trajectory.error)
@@ -53,11 +54,14 @@ async def score(trajectory: Trajectory, rewards: Sequence[Reward]) -> Scored:
                 value = await value
         except Unscorable as error:
             return Scored(scored.terms, None, None, f"{reward.name}: {error}")
-        if isinstance(value, int | float):
-            scored.terms[reward.name] = float(value)
-            total += reward.weight * float(value)
+        single = isinstance(value, int | float)
+        parts = [float(v) for v in ((value,) if single else value)]
+        if not all(map(math.isfinite, parts)):
+            return Scored(scored.terms, None, None, f"{reward.name}: the value {value} is not finite")
+        if single:
+            scored.terms[reward.name] = parts[0]
+            total += reward.weight * parts[0]
             continue
-        parts = [float(v) for v in value]
         scored.terms[reward.name] = sum(parts)
         scored.steps = scored.steps or [0.0] * len(parts)
         scored.steps = [a + reward.weight * b for a, b in zip(scored.steps, parts, strict=True)]
