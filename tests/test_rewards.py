@@ -266,4 +266,5 @@ def test_a_failed_trajectory_is_not_scored() -> None:
 def test_a_value_that_is_not_finite_is_unscorable(value: Any) -> None:
     found = run_sync(score(Trajectory(Task("t", ()), 0), (Reward("odd", 1.0, lambda trajectory: value),)))
     assert found.total is None
-    assert "odd" in found.error and "not finite" in found.error
+    assert "odd" in found.error
+    assert "not finite" in found.error
