@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from mnemon.tasks.rows import Chunk, Chunker, Question, Row, Said, Segment, leaks, split_documents, split_labels
 from mnemon.tasks.rows.build.common import divide
+from mnemon.tasks.rows.split import deal_documents
 
 
 @pytest.mark.parametrize(("n", "train"), [(294, 264), (2185, 1966), (31, 27), (1542, 1387), (1, 1), (2, 1)])
