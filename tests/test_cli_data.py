@@ -116,6 +116,20 @@ def test_build_all(mnemon: Run, tmp_path: Path) -> None:
     assert " all " in said
 
 
+def test_deal_one_file_to_the_splits(mnemon: Run, tmp_path: Path) -> None:
+    """12 articles: int(0.9 · 12) = 10 train, one validation, one test; every question once, nothing shared."""
+    file, out = squad(tmp_path / "xquad.en.json"), tmp_path / "rows.jsonl"
+    assert mnemon("data", "build", "xquad", file, "--out", out, "--deal")[0] == 0
+    rows = read_rows(out)
+    documents = {split: {d for r in rows if r.split == split for d in r.documents} for split in ("train", "test")}
+    assert {split: len(names) for split, names in documents.items()} == {"train": 10, "test": 1}
+    assert {row.split for row in rows} == {"train", "validation", "test"}
+    assert len({probe.id for row in rows for probe in row.probes}) == 24
+    assert "Leaks between splits: none" in mnemon("data", "check", out)[1]
+    assert mnemon("data", "build", "xquad", file, "--out", out, "--deal", "--seed", 1)[0] == 0
+    assert {d for row in read_rows(out) if row.split == "test" for d in row.documents} != documents["test"]
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -125,6 +139,8 @@ def test_build_all(mnemon: Run, tmp_path: Path) -> None:
         ("data build squad FILE --out OUT --split train", "gives no row of split train; there are rows of test"),
         ("data build squad FILE --out OUT --counter nowhere.json", "is no tokenizer"),
         ("data build squad FILE --out OUT --chunk-tokens 16", "allow more tokens per chunk"),
+        ("data build squad FILE --out OUT --deal", "2 documents cannot be dealt"),
+        ("data build msc FILE --out OUT --deal", "msc: --deal is for squad and xquad"),
         ("data build locomo FILE --out OUT", "is a JSON object with keys version, data"),
         ("data build all FILE --out OUT", "is not a folder"),
         ("data build all . . --out OUT", "takes one folder, not 2 files"),
