@@ -154,10 +154,10 @@ def _tiny(writer: str | None, reader: str | None, episodes: int, out: Path | Non
     if writer is None and not shipped().exists():
         raise MnemonError("no agent is shipped with this installation: name a run with --writer")
     need_torch("the tiny world")
-    from mnemon.recipes.memory_r1.tiny import tiny_manager
+    from mnemon.recipes.memory_r1.tiny import REPLY_TOKENS, tiny_manager
     from mnemon.recipes.memory_r1.tiny_eval import measure, rows_of
 
-    opened = open_policy(spec, max_tokens=48)
+    opened = open_policy(spec, max_tokens=REPLY_TOKENS)
     if opened.trained.get("world") != "tiny":
         raise MnemonError(f"{spec} was not trained in the tiny world: evaluate it with --data locomo10.json")
     check_role(opened, spec, "writer")
