@@ -66,10 +66,10 @@ def test_prompt_tokens_are_those_of_the_agent_and_the_template() -> None:
 @pytest.mark.parametrize(
     "call",
     [
-        ToolCall("insert", {"section": "core", "text": "Rome city"}),
+        ToolCall("insert", {"section": "core", "text": "city Rome ."}),
         ToolCall("insert", {"section": "semantic", "text": "city Ben Rome"}),
         ToolCall("insert", {"section": "episodic", "text": "trips Ben Peru d3"}),
-        ToolCall("update", {"section": "core", "text": "Rome city nurse job"}),
+        ToolCall("update", {"section": "core", "text": "city Rome . job nurse ."}),
         ToolCall("update", {"section": "semantic", "id": "12", "text": "box birds red"}),
         ToolCall("update", {"section": "episodic", "id": "2", "text": "trips Ben Peru d3 Kenya d9"}),
         ToolCall("delete", {"section": "core"}),
@@ -165,11 +165,11 @@ def test_rewards_pay_the_oracle_most() -> None:
 
 def test_the_rule_judge_reads_edits() -> None:
     given = Input("a) Ben moved to Rome\nb) User became a nurse", "d3")
-    shown = (Entry(1, "semantic", "city Ben Oslo"), Entry(2, "core", "Oslo city"))
+    shown = (Entry(1, "semantic", "city Ben Oslo"), Entry(2, "core", "city Oslo ."))
     assert tiny.rule_judge(Edit(given, "update", "semantic", "city Ben Oslo", "city Ben Rome", shown)) == 1.0
     assert tiny.rule_judge(Edit(given, "insert", "semantic", "", "city Ben Rome", shown)) == 0.0
     assert tiny.rule_judge(Edit(given, "insert", "semantic", "", "city Ben Rome", ())) == 1.0
-    assert tiny.rule_judge(Edit(given, "update", "core", "Oslo city", "Oslo city nurse job", shown)) == 1.0
+    assert tiny.rule_judge(Edit(given, "update", "core", "city Oslo .", "city Oslo . job nurse .", shown)) == 1.0
     assert tiny.rule_judge(Edit(given, "delete", "semantic", "city Ben Oslo", "", shown)) == 0.0
 
 

@@ -62,7 +62,8 @@ def test_splits_share_no_combination(drawn: tuple[int, int, str, bool]) -> None:
     for chunk in sampled(drawn).chunks:
         for said in chunk.said:
             if said.subject:
-                assert held_out(said.subject, said.attribute, said.value) == (split != "train")
+                split_up = said.subject != words.USER and split != "train"
+                assert held_out(said.subject, said.attribute, said.value) == split_up
                 assert said.value in values_of(split, said.subject, said.attribute)  # type: ignore[arg-type]
     assert not set(people_of("validation")) & set(people_of("test"))
     for topic in words.TOPICS:
@@ -114,11 +115,11 @@ def test_a_task_is_reproducible_and_every_dimension_is_asked() -> None:
 
 def test_thoughts_recite_and_relate() -> None:
     text = (
-        "core:\nRome city nurse job\nepisodic:\ntrips Ben Peru d3 Chile d7 1\nsemantic:\nbox birds red 2\n"
+        "core:\ncity Rome . job nurse .\nepisodic:\ntrips Ben Peru d3 Chile d7 1\nsemantic:\nbox birds red 2\n"
         "city Ben Oslo 3\ntime: d9\nchunk: a) Ben moved to Rome\nb) User quit the job as a nurse"
     )
     view = split_prompt([Message("user", text)])
-    assert view.core == "Rome city nurse job"
+    assert view.core == "city Rome . job nurse ."
     assert view.day == "d9"
     assert len(view.sentences) == 2
     assert read_core(view.core) == {"city": ("Rome",), "job": ("nurse",)}
@@ -128,13 +129,15 @@ def test_thoughts_recite_and_relate() -> None:
         "Ben left Oslo": ("ends city Ben Oslo 3 Ben Oslo 3 alone", "delete", ""),
         "Ben left Rome": ("ends city Ben Oslo 3 Ben Rome fresh", "", ""),
         "Ben became a pilot": ("job Ben none", "insert", "job Ben pilot"),
-        "User moved to Rome": ("city User core: Rome city nurse job Rome city known", "", ""),
-        "User became a pilot": ("job User core: Rome city nurse job pilot job fresh", "update", "Rome city pilot job"),
+        "User moved to Rome": ("city User core: city Rome . job nurse . city Rome . known", "", ""),
+        "User became a pilot": (
+            "job User core: city Rome . job nurse . job pilot fresh", "update", "city Rome . job pilot ."
+        ),
         "User quit the job as a nurse": (
-            "ends job User core: Rome city nurse job nurse job rest", "update", "Rome city"
+            "ends job User core: city Rome . job nurse . job nurse . rest", "update", "city Rome ."
         ),
         "User drives a Fiat": (
-            "car User core: Rome city nurse job Fiat car none", "update", "Rome city nurse job Fiat car"
+            "car User core: city Rome . job nurse . car Fiat none", "update", "city Rome . job nurse . car Fiat ."
         ),
         "the raven goes into the blue box": ("box birds red 2 birds blue fresh", "update", "box birds blue"),
         "Ben flew to Kenya": (
@@ -153,7 +156,7 @@ def test_thoughts_recite_and_relate() -> None:
     assert think(empty, reading) == "city User core: empty"
     call = right_call(empty, reading)
     assert call is not None
-    assert dict(call.arguments) == {"section": "core", "text": "Rome city"}
+    assert dict(call.arguments) == {"section": "core", "text": "city Rome ."}
 
 
 CHUNK = (
@@ -166,9 +169,9 @@ EDITS = [
     ("semantic", "", "city Ben Oslo", (), False),
     ("episodic", "", "city Ben Rome", (), False),
     ("semantic", "city Ben Oslo", "", (), False),
-    ("core", "Rome city nurse job", "Rome city", (), True),
-    ("core", "Rome city nurse job", "nurse job", (), False),
-    ("core", "nurse job", "", (), True),
+    ("core", "city Rome . job nurse .", "city Rome .", (), True),
+    ("core", "city Rome . job nurse .", "job nurse .", (), False),
+    ("core", "job nurse .", "", (), True),
     ("episodic", "trips Ben Peru d3", "trips Ben Peru d3 Kenya d9", (), True),
     ("episodic", "trips Ben Peru d3", "trips Ben Kenya d9", (), False),
     ("episodic", "", "trips Ben Kenya d8", (), False),
@@ -184,7 +187,7 @@ def test_the_judge(section: str, before: str, after: str, beside: tuple[str, ...
 
 
 def test_triples() -> None:
-    assert triples("core", "Rome city nurse job") == {
+    assert triples("core", "city Rome . job nurse .") == {
         ("User", "city", ("Rome",)),
         ("User", "job", ("nurse",)),
     }

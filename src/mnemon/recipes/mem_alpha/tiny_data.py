@@ -101,7 +101,11 @@ def reply_of(parts: Sequence[tuple[str, ToolCall | None]]) -> Reply:
     related: list[int] = []
     for marker, (thought, call) in zip(words.MARKERS, parts, strict=False):
         tokens += [marker, *thought.split()]
-        related += [len(tokens) - 2, len(tokens) - 1] if tokens[-2].isdecimal() else [len(tokens) - 1]
+        related += (
+            [len(tokens) - 2, len(tokens) - 1]
+            if tokens[-2] == words.STOP or tokens[-2].isdecimal()
+            else [len(tokens) - 1]
+        )
         choices.append(len(tokens))
         tokens += call_tokens(call)
     return Reply((*tokens, END), tuple(choices), tuple(related))

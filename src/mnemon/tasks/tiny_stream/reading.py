@@ -145,20 +145,21 @@ def read_line(shown: str, section: Section, text: str) -> Line:
 
 
 def read_core(text: str) -> dict[str, tuple[str, ...]]:
-    """The user's facts in a core: "Rome city nurse job", each value before its attribute."""
+    """The user's facts in a core: "city Rome . job nurse ."; words before the first attribute are no facts."""
     facts: dict[str, tuple[str, ...]] = {}
-    held: tuple[str, ...] = ()
+    attribute = ""
     for word in text.split():
         if word in words.ATTRIBUTES:
-            facts[word], held = held, ()
-        else:
-            held = (*held, word)
+            attribute = word
+            facts[attribute] = ()
+        elif attribute and word != words.STOP:
+            facts[attribute] += (word,)
     return facts
 
 
 def core_text(facts: dict[str, tuple[str, ...]]) -> str:
     """The inverse of `read_core`; facts without values are left out."""
-    return " ".join(word for attribute, held in facts.items() if held for word in (*held, attribute))
+    return " ".join(word for attribute, held in facts.items() if held for word in (attribute, *held, words.STOP))
 
 
 def content(subject: str, attribute: str, held: Sequence[str]) -> str:
@@ -204,9 +205,10 @@ def think(view: View, reading: Reading) -> str:
     """What is known of a sentence's fact: its entry recited, its number, then what the sentence says, compared.
 
         "city Ben Oslo 3 Ben Rome fresh"       "box birds red 4 birds red 4 known"
-        "job User core: Rome city nurse job none"   "ends city Ben Oslo 3 Ben Oslo 3 alone"   "nothing"
+        "job User core: city Rome . job pilot none"   "ends city Ben Oslo 3 Ben Oslo 3 alone"   "nothing"
 
-    Whoever repeats two words that stand together in the entry arrives again at its number: then the value is known.
+    Whoever repeats two words that stand together in the entry arrives again at its number (in the core at its full
+    stop): then the value is known.
     The last word says how sentence and memory relate: none (no such fact; for the core empty when there is no core),
     fresh or known (its value), and for a value that ends alone (nothing else is left) or rest. What to do is not in it.
     """
@@ -221,7 +223,8 @@ def think(view: View, reading: Reading) -> str:
         others = len(facts) > 1
         if not facts:
             return " ".join([*parts, "core:", "empty"])
-        parts += ["core:", *view.core.split(), value, reading.attribute]
+        parts += ["core:", *view.core.split(), reading.attribute, value]
+        parts += [words.STOP] if value in held else []
     else:
         found = match(view, reading)
         if found is None:

@@ -45,7 +45,7 @@ TOPICS = {
 """What things are. A rule "birds are red" is shown by things of the topic only, never said."""
 
 ATTRIBUTES = (*SINGLE, "pet")
-TRIPS, BOX = "trips", "box"
+TRIPS, BOX, STOP = "trips", "box", "."
 STATE = {attribute: base.STATE["pets" if attribute == "pet" else attribute] for attribute in ATTRIBUTES}
 REMOVE = {attribute: base.REMOVE["pets" if attribute == "pet" else attribute] for attribute in ATTRIBUTES}
 TRIP = [
@@ -96,6 +96,7 @@ VIEW_WORDS = (
     "time:",
     "chunk:",
     "question:",
+    STOP,
     "ends",
     "nothing",
     "ok",

@@ -14,7 +14,8 @@ noise               "Ben dreams of a trip to Peru", "how are you"               
 ==================  =====================================================================  =============
 
 Splits: a third of the (subject, attribute, value) combinations is held out of training, colours of boxes by topic too;
-validation and test divide the held-out ones and the people. Templates are split as well (`templates="unseen"`).
+validation and test divide the held-out ones and the people. Only the user, who is in every stream, may have any value
+in each split. Templates are split as well (`templates="unseen"`).
 """
 
 from __future__ import annotations
@@ -95,9 +96,9 @@ def entry_of(said: Said) -> Key:
     return ("core", "") if said.subject and section == "core" else (said.subject, said.attribute)
 
 
-def size_of(subject: str, values: Sequence[str], section: str) -> int:
-    """Tokens of a stored fact: "attribute value" in the core, "subject attribute value …" elsewhere; 0 when empty."""
-    return 0 if not values else len(values) + (1 if section == "core" else 2)
+def size_of(values: Sequence[str]) -> int:
+    """Tokens of a stored fact: its values and two words more, whatever the section; 0 when empty."""
+    return len(values) + 2 if values else 0
 
 
 # ── splits ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -106,7 +107,8 @@ def size_of(subject: str, values: Sequence[str], section: str) -> int:
 @lru_cache(maxsize=4096)
 def values_of(split: Split, subject: str, attribute: str) -> tuple[str, ...]:
     """The values that a subject may have in a split: of the third with the lowest hashes half are validation's and
-    half are test's (all of them where the subject itself belongs to one split), the others train.
+    half are test's (all of them where the subject itself belongs to one split), the others train. The user is the same
+    in all splits, and may have any value in each.
     """
     if subject == words.BOX:
         subject = ""
@@ -116,6 +118,8 @@ def values_of(split: Split, subject: str, attribute: str) -> tuple[str, ...]:
 
     every = sorted(words.values(attribute), key=rank)
     cut = len(every) // 3
+    if subject == words.USER:
+        return tuple(every)
     if split == "train":
         return tuple(every[cut:])
     if subject in people_of(split):
@@ -298,7 +302,7 @@ def _happen(stream: Stream, said: Said, number: int, day: str) -> None:
         stream.held.add((said.subject, said.value))
     stream.touched.setdefault(key, []).append(number)
     for section in SECTIONS:
-        used = sum(size_of(s, v, section) for (s, a), v in stream.facts.items() if section_of(s, a) == section)
+        used = sum(size_of(v) for (s, a), v in stream.facts.items() if section_of(s, a) == section)
         stream.peaks[section] = max(stream.peaks[section], used)
 
 
@@ -343,7 +347,7 @@ def make_task(
     for chunk in stream.chunks[:before]:
         for said in chunk.said:
             apply(held, said, chunk.day)
-    extra = {"core": 2, "episodic": 4, "semantic": 3}
+    extra = {"core": 3, "episodic": 4, "semantic": 3}
     return Task(
         f"tiny_stream/{split}/{templates}/{before}+{length}/{seed}",
         (Stage(partial(Script, inputs), name="stream"),),
