@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mnemon.tasks.rows.build import (
     books,
+    conflict,
     hotpotqa,
     intents,
     lme_train,
@@ -49,6 +50,7 @@ DATASETS: dict[str, Dataset] = {
         ("booksum/**/*.jsonl|booksum/**/*.parquet",),
     ),
     "clinc150": Dataset(intents.clinc150, "data_full.json", ("clinc150/data_full.json",)),
+    "conflict": Dataset(conflict.build, "facts of your own", ("conflict/*.json*",)),
     "hotpotqa": Dataset(
         hotpotqa.build,
         "hotpot_train_v1.1.json, hotpot_dev_distractor_v1.json, or the hub's JSON or parquet",

@@ -114,11 +114,39 @@ def read_records(source: Source, path: Path, what: str) -> Iterator[tuple[int, A
                     continue
                 yield i, record
         return
-    rows = read_json(path)
-    if not isinstance(rows, list):
+    text = read_text(path).lstrip()
+    if not text.startswith("["):
+        rows = read_json(path)
         keys = f" with keys {', '.join(list(rows)[:6])}" if isinstance(rows, dict) else ""
         raise MnemonError(f"{path} is a JSON {type(rows).__name__}{keys}, not a list of {what}")
-    yield from enumerate(rows)
+    yield from enumerate(_elements(text, path))
+
+
+def _elements(text: str, path: Path) -> Iterator[Any]:
+    """The elements of a JSON list, one after another: a large file is never held as a whole after it is parsed."""
+    decoder = json.JSONDecoder()
+    at = _past_blanks(text, 1)
+    more = text[at : at + 1] != "]"
+    try:
+        while more:
+            element, at = decoder.raw_decode(text, at)
+            yield element
+            at = _past_blanks(text, at)
+            more = text[at : at + 1] == ","
+            if more:
+                at = _past_blanks(text, at + 1)
+            elif text[at : at + 1] != "]":
+                raise json.JSONDecodeError("Expecting ',' delimiter", text, at)
+        if _past_blanks(text, at + 1) < len(text):
+            raise json.JSONDecodeError("Extra data", text, at + 1)
+    except json.JSONDecodeError as error:
+        raise MnemonError(f"{path} is not a JSON file ({error}). Is the download complete?") from error
+
+
+def _past_blanks(text: str, at: int) -> int:
+    while text[at : at + 1] in (" ", "\t", "\n", "\r"):
+        at += 1
+    return at
 
 
 def _read_parquet(path: Path) -> Iterator[JSON]:
