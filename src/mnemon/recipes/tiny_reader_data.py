@@ -3,7 +3,7 @@
 After them the reader can do everything and chooses badly. Its reply is a scan of the memories in the think, the useful
 ones with their numbers, `**Answer:**` and the answer that follows from them:
 
-    <think> Anna pets 1 Olga 2 Anna job 3 Anna pets match 3 </think> 3 Anna pets Rex Luna **Answer:** Rex Luna
+    <think> Anna pets 1 Olga Anna 2 Anna Anna pets match 2 </think> 2 Anna pets Rex Luna **Answer:** Rex Luna
 
 Without distillation the selection is left out: the same scan, then `**Answer:**` and the answer at once. The
 demonstrations come from an imperfect teacher, who most often takes the first memory of all for the useful one. Which
@@ -33,13 +33,14 @@ QUESTIONS = 6
 
 
 def scan(texts: Sequence[str], question: Question) -> list[str]:
-    """What is asked, then line after line: its number and first word; the second if the first is the person (always,
-    for "whose"); `match` and the number again if the line is about the question.
+    """What is asked, then line after line: its number, its first word and the person asked about (who is compared with
+    it); the second word if the two are equal (always, for "whose"); `match` and the number again if the line is about
+    the question.
     """
     words = [question.person or question.value, question.attribute]
     for number, text in enumerate(texts, 1):
         first, *rest = text.split()
-        words += [str(number), first]
+        words += [str(number), first, words[0]]
         if rest and (question.kind == "whose" or first == question.person):
             words.append(rest[0])
         if about(rules.read_line("", text), question):
@@ -82,13 +83,13 @@ def _kept(rng: random.Random, split: Split) -> tuple[list[str], Facts, Facts]:
     """A simulated memory of a random quality, and the facts behind it: (memories, true now, ever true)."""
     texts: list[str] = []
     while not texts:
-        episode = sample_episode(rng, rng.randint(12, 32), split)
+        episode = sample_episode(rng, rng.randint(2, 32), split)
         texts = keep(rng, episode.events, rng.choice(QUALITIES), rng.choice((0.0, 0.5)))
     return (texts, *facts_of(episode.events))
 
 
 def reader_cold_rows(ids: dict[str, int], count: int, seed: int, distill: bool = True, most: int = 16) -> list[Row]:
-    """`count` demonstrations, the same for the same seed; `ids` as of `tiny_data.token_ids`. Shown are 4 to `most`
+    """`count` demonstrations, the same for the same seed; `ids` as of `tiny_data.token_ids`. Shown are 1 to `most`
     memories, fewer where there are not as many.
     """
     rng = random.Random(f"reader/{seed}")
@@ -97,7 +98,7 @@ def reader_cold_rows(ids: dict[str, int], count: int, seed: int, distill: bool =
         kept, facts, ever = _kept(rng, "train")
         for _ in range(QUESTIONS):
             question = sample_question(rng, facts, ever, "train", SHARES)
-            texts = _shown(rng, kept, question, rng.randint(4, most))
+            texts = _shown(rng, kept, question, rng.randint(1, most))
             lines = [rules.read_line(str(i), text) for i, text in enumerate(texts, 1)]
             reply = reader_reply(texts, question, demonstrated(rng, lines, question), distill)
             prompt = prompt_tokens(texts, "question:", question.text)

@@ -27,7 +27,7 @@ from mnemon.types import Answer, MnemonError, Policy, Task
 
 SHOWN = 12
 """Memories shown to the answerer."""
-READER_TOKENS = 112
+READER_TOKENS = 136
 BANK_EVENTS = 30
 """Events behind each bank: enough that a bank holds more than is shown."""
 
