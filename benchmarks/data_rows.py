@@ -90,7 +90,9 @@ def page(results: Sequence[tuple[TokenCounter, int, list[Measured], Counter[str]
             sum(getattr(m.line, name) for m in measured) for name in ("rows", "chunks", "probes", "tokens")
         )
         lines += ["", f"{rows:,} rows, {chunks:,} chunks, {probes:,} questions, {tokens:,} tokens."]
-        shared = ", ".join(f"{n} {what}" for what, n in sorted(found.items())) or "none"
+        shared = (
+            ", ".join(f"{n} {what}{'s' * (n > 1 and what != 'labels')}" for what, n in sorted(found.items())) or "none"
+        )
         lines += [f"Shared by two splits, over all datasets together: {shared}.", ""]
     lines += ["Questions by answer type:", ""]
     for m in results[0][2]:

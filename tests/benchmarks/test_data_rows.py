@@ -39,7 +39,7 @@ def test_everything_in_a_folder_is_counted(bench: ModuleType, tmp_path: Path) ->
     assert (one.line.rows, one.line.probes, one.evidence, one.line.left_out) == (len(rows), 14, 14, 0)
     page = bench.page([(BYTES, 512, measured, Counter(chunk=2))])
     assert "| clinc150 | 1 / 1 / 1 |" in page
-    assert "over all datasets together: 2 chunk." in page
+    assert "over all datasets together: 2 chunks." in page
 
 
 def test_committed_figures_hold_counts_only() -> None:

@@ -82,6 +82,12 @@ def test_malformed_facts(tmp_path: Path) -> None:
     ]
 
 
+def test_a_fact_is_never_cut(tmp_path: Path) -> None:
+    long = {"subject": "A", "relation": "story", "object": "very " * 80}
+    with pytest.raises(MnemonError, match="a fact has 86 tokens"):
+        built("conflict", dump(tmp_path / "facts.json", [long]), chunk_tokens=60)
+
+
 # ── large lists ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 json_values = st.recursive(

@@ -154,6 +154,19 @@ def test_groups_share_a_chunk() -> None:
     assert chunks[0].text == "event 0\n\nevent 1"
 
 
+def test_a_segment_that_does_not_fit_is_cut_into_full_chunks() -> None:
+    told = " ".join(f"w{i} is here." for i in range(40))
+    chunks, _ = each([Segment("e", "event", told)], WORDS, 25)
+    assert [chunk.tokens for chunk in chunks] == [24] * 5
+    assert " ".join(chunk.text for chunk in chunks) == told
+    assert all(chunk.segments == ("e",) for chunk in chunks)
+    framed, _ = each([Segment("e", "event", told)], WORDS, 60, dialogue())
+    assert max(chunk.tokens for chunk in framed) <= 60
+    assert len(framed) in (4, 5)
+    with pytest.raises(MnemonError, match="cannot hold the frame"):
+        each([Segment("e", "event", told)], WORDS, 10, dialogue())
+
+
 def test_a_limit_too_small_is_an_error() -> None:
     with pytest.raises(MnemonError, match="leave 0 beside the frame 'dialogue'"):
         pack([paragraph(0, 5)], WORDS, 20, 5, dialogue())

@@ -162,8 +162,12 @@ def number(
             waiting += [group[half:], group[:half]]
             continue
         if tokens > rule.max:
-            halves = _cut(group[0].text, max(1, counter(group[0].text) - 1), counter)
-            waiting += [[replace(group[0], text=half)] for half in reversed(halves)]
+            own = counter(group[0].text)
+            fits = min(own - 1, rule.max - (tokens - own))  # what the frame leaves
+            if fits < 1:
+                raise MnemonError(f"chunks of {rule.max} {counter.name} tokens cannot hold the frame {wrap.name!r}")
+            parts = pack_sentences(group[0].text, fits, counter)
+            waiting += [[replace(group[0], text=part)] for part in reversed(parts)]
             continue
         turns = tuple(dict.fromkeys(turn for piece in group for turn in piece.turns))
         ids = tuple(segment.id for segment in segments)
@@ -219,8 +223,8 @@ def each(
 ) -> tuple[tuple[Chunk, ...], Chunker]:
     """One chunk per segment; neighbours with the same ``meta["group"]`` share one where they fit.
 
-    `line` writes a turn, `header` the line above a segment of turns. A segment that alone does not fit is cut between
-    words.
+    `line` writes a turn, `header` the line above a segment of turns. A segment that alone does not fit is cut at
+    sentence ends.
     """
     groups: list[list[Piece]] = []
     for segment in segments:

@@ -25,6 +25,7 @@ from mnemon.tasks.rows.data import Question, Row, Segment
 from mnemon.tasks.rows.fields import Bad, have, need
 from mnemon.tasks.rows.split import split_documents
 from mnemon.tasks.rows.wrap import dialogue
+from mnemon.types import MnemonError
 
 CORRECTED = 0.5
 SCORERS = ("sub_squad", "em_squad", "f1_hotpot")
@@ -127,6 +128,10 @@ def _row(source: Source, name: str, split: str, facts: Sequence[_Fact], choice: 
     wrap = dialogue(options.seed, key=name)
     left = chunk.room(options.chunk_tokens, options.counter, wrap)
     sizes = [options.counter(line) + options.counter("\n") for line in lines]
+    if max(sizes) > left:
+        raise MnemonError(
+            f"{name}: a fact has {max(sizes)} tokens, and a chunk holds {left}: allow more (--chunk-tokens)"
+        )
     groups = chunk.greedy(sizes, lambda: left)
     segments = tuple(
         Segment(f"f{k}", "facts", "\n".join(lines[i] for i in group), meta={"serials": [group[0], group[-1]]})
