@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import runpy
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -52,6 +55,55 @@ def tiny_run(tiny_cold: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     size = ["--updates", "2", "--groups", "2", "--members", "3"]
     assert main(["train", "memory-r1", "--policy", str(tiny_cold), "--run", str(folder), *size, "--tensorboard"]) == 0
     return folder
+
+
+@pytest.fixture(scope="session")
+def random_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model directory: a very small Qwen3 of random weights with a byte-level tokenizer. Shared: leave it be."""
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    folder = tmp_path_factory.mktemp("random") / "model"
+    program = Path(__file__).parents[1] / "examples" / "make_random_model.py"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [str(program), str(folder), "--layers", "1", "--width", "32", "--vocabulary", "1"])
+        runpy.run_path(str(program), run_name="__main__")
+    return folder
+
+
+@pytest.fixture
+def stream_row() -> Callable[..., Any]:
+    """`stream_row(name, split, source=, dimension=, n=, probes=)`: a task row of n chunks and a question on each."""
+    from mnemon.tasks.rows import Chunk, Chunker, Question, Row, Segment
+
+    def make(
+        name: str,
+        split: str,
+        source: str = "notes",
+        dimension: str = "accurate_retrieval",
+        n: int = 2,
+        probes: Sequence[Question] | None = None,
+    ) -> Row:
+        texts = [f"Note {i} of {name}: the code of box {i} is {name}{i}." for i in range(n)]
+        asked = [
+            Question(f"q{i}", f"What is the code of box {i}?", (f"{name}{i}",), "short", "code", (f"s{i}",), "segment")
+            for i in range(n)
+        ]
+        return Row(
+            f"{source}/{name}",
+            source,
+            dimension,
+            split,
+            "CC0-1.0",
+            tuple(Segment(f"s{i}", "document", text) for i, text in enumerate(texts)),
+            tuple(asked if probes is None else probes),
+            tuple(
+                Chunk(f"c{i}", text, (f"s{i}",), time=f"2024-01-0{i + 1}T00:00", tokens=len(text.split()))
+                for i, text in enumerate(texts)
+            ),
+            Chunker("whole", "words", 100),
+        )
+
+    return make
 
 
 @pytest.fixture(autouse=True)

@@ -134,7 +134,8 @@ def _dots_by_source(axes: Any, points: Sequence[tuple[str, float, float]]) -> No
         axes.scatter(
             [x for x, _ in held], [y for _, y in held], s=22, alpha=0.7, color=colour, marker=marker, label=source
         )
-    _legend(axes, len(sources))
+    if sources:
+        _legend(axes, len(sources))
 
 
 # ── the frame of a picture ───────────────────────────────────────────────────────────────────────────────────────────

@@ -56,6 +56,8 @@ def token_counter(name: str) -> TokenCounter:
         read: Callable[[], Any] = partial(Tokenizer.from_buffer, raw)
     elif path.exists():
         raise MnemonError(f"counter {name!r}: the folder has no tokenizer.json (a fast tokenizer's file)")
+    elif path.suffix == ".json":
+        raise MnemonError(f"counter {name!r} is no tokenizer: there is no such file")
     else:
         title = name
         read = partial(Tokenizer.from_pretrained, name)

@@ -222,6 +222,10 @@ def _plan(
     given = run_sync(tasks[0].stages[0].environment().reset())
     assert given is not None
     run_sync(agent.respond(agent.start(), given, Scripted(look)))
+
+    def streams(tasks: Sequence[Task]) -> str:
+        return f"{len(tasks):,} stream{'s' * (len(tasks) != 1)}"
+
     chunks = sum(len(getattr(stage.environment(), "inputs", ())) for task in tasks for stage in task.stages)
     questions = sum(len(task.probes) for task in tasks)
     sources = ", ".join(sorted({str(task.meta["source"]) for task in tasks}))
@@ -230,8 +234,8 @@ def _plan(
     lines = [
         f"Mem-α, {loop.algo}, profile {options.profile}",
         f"  policy       {options.policy}",
-        f"  data         {len(tasks)} streams ({sources}), {chunks} chunks, {questions} questions; "
-        f"{len(held)} streams for validation",
+        f"  data         {streams(tasks)} ({sources}), {chunks} chunks, {questions} "
+        f"question{'s' * (questions != 1)}; {streams(held)} for validation",
         *([f"  left out     {left}"] if left else []),
         f"  training     {loop.updates} updates of {loop.groups} streams x {loop.members} rollouts, at most "
         f"{setting.questions or 'all'} questions each",
