@@ -14,6 +14,7 @@ import argparse
 import json
 import platform
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,21 +31,34 @@ HERE = Path(__file__).parent
 SHORT, LONG, LONGEST = (f"L={n}" for n in LENGTHS)
 
 
-def one_seed(seed: int, runs: Path, streams: int) -> dict[str, Any]:
-    """Train one seed (if it is not there yet) and measure it."""
-    folder, before, timing = runs / f"seed{seed}", runs / f"seed{seed}_cold", runs / f"seed{seed}.json"
+def timed(note: Path, work: Callable[[], Any]) -> float:
+    """CPU-seconds of some work, which is done once: then they stand in the note."""
+    if not note.exists():
+        started = time.process_time()
+        work()
+        note.write_text(json.dumps({"cpu_s": time.process_time() - started}))
+    return float(json.loads(note.read_text())["cpu_s"])
+
+
+def trained(seed: int, runs: Path) -> tuple[Path, Path, float, float]:
+    """(cold start, run, CPU-seconds of each), trained where they are not there yet."""
+    before, folder = runs / f"seed{seed}_cold", runs / f"seed{seed}"
     settings = TinySettings(seed=seed)
-    if not timing.exists():
-        started = time.process_time()
-        cold_start(before, settings)
-        cold = time.process_time() - started
-        started = time.process_time()
+
+    def learn() -> None:
         with RunFolder(folder).start({"benchmark": "tiny stream", "seed": seed}, seed=seed) as run:
             train_writer(run, settings, str(before))
-        total = time.process_time() - started
-        measuring = sum(r["time"]["cpu_s"] for r in RunFolder(folder).metrics() if r["phase"] == "eval")
-        timing.write_text(json.dumps({"cold_cpu_s": cold, "rl_cpu_s": total - measuring}))
-    found: dict[str, Any] = {"seed": seed, **json.loads(timing.read_text())}
+
+    cold = timed(runs / f"seed{seed}_cold.json", lambda: cold_start(before, settings))
+    total = timed(runs / f"seed{seed}.json", learn)
+    measuring = sum(r["time"]["cpu_s"] for r in RunFolder(folder).metrics() if r["phase"] == "eval")
+    return before, folder, cold, total - measuring
+
+
+def one_seed(seed: int, runs: Path, streams: int) -> dict[str, Any]:
+    """Train one seed (if it is not there yet) and measure it."""
+    before, folder, cold, learning = trained(seed, runs)
+    found: dict[str, Any] = {"seed": seed, "cold_cpu_s": cold, "rl_cpu_s": learning}
     found["curve"] = curve(folder, found["cold_cpu_s"])
     for name, source, temperature in (
         ("cold start", before, 0.0),
@@ -161,9 +175,14 @@ def main() -> None:
     parser.add_argument("--streams", type=int, default=300)
     parser.add_argument("--runs", type=Path, default=Path("runs/tiny_stream"))
     parser.add_argument("--out", type=Path, default=HERE / "tiny_stream.json")
+    parser.add_argument("--train-only", action="store_true", help="train the seeds, measure nothing")
     options = parser.parse_args()
     torch.set_num_threads(1)
     options.runs.mkdir(parents=True, exist_ok=True)
+    if options.train_only:
+        for seed in options.seeds:
+            trained(seed, options.runs)
+        return
     scripted = measure(None, options.streams)
     seeds = [one_seed(seed, options.runs, options.streams) for seed in options.seeds]
     result = {

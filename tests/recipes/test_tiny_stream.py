@@ -136,7 +136,7 @@ def test_the_prompt_does_not_grow_with_the_stream() -> None:
 
 def test_a_flat_paragraph_forgets() -> None:
     text = rewrite("city User Rome trips Ben Peru d3", "d9", ["Ben flew to Kenya", "User left Rome"], 99)
-    assert text == "trips Ben Peru d3 Kenya d9"
+    assert text == "trips Ben Kenya d9 Peru d3"
     assert rewrite("city User Rome city Ben Oslo", "d9", ["Cara lives in Rome"], 6) == "city Ben Oslo city Cara Rome"
     short, long = (run_sync(play_flat(make_tasks(n, length, "test"))) for n, length in ((30, 6), (2, 78)))
     assert sum(tiny.accuracy(short)) / 30 > 0.95

@@ -74,7 +74,7 @@ class TinySettings:
     )
     rl: TrainConfig = field(
         default_factory=lambda: TrainConfig(
-            lr=4e-4, betas=(0.9, 0.98), warmup=5, entropy=0.001, minibatch=16, token_budget=8192
+            lr=3e-4, betas=(0.9, 0.98), warmup=5, entropy=0.001, minibatch=16, token_budget=8192
         )
     )
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(updates=20, groups=16, members=8, eval_every=5))

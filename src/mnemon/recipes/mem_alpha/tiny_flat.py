@@ -35,7 +35,7 @@ def rewrite(paragraph: str, day: str, sentences: Sequence[str], most: int) -> st
         if reading.sense == "remove":
             held = [v for v in held if v not in reading.values]
         elif reading.attribute == words.TRIPS:
-            held = [*held, *reading.values]
+            held = [*reading.values, *held]
         else:
             held = [*reading.values]
         if held:

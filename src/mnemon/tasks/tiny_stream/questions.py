@@ -119,7 +119,8 @@ def _asked(rng: random.Random, stream: Stream) -> dict[str, list[tuple[Question,
                 found["long-range"].append((Question(ask, subject), chunks))
             if rng.random() < 0.5:
                 trip = rng.randrange(len(chunks) > 1, len(chunks))
-                found["one hop"].append((Question("day", subject, held[2 * trip]), [chunks[trip]]))
+                place = held[2 * (len(chunks) - 1 - trip)]  # the newest is first
+                found["one hop"].append((Question("day", subject, place), [chunks[trip]]))
         elif subject == words.BOX:
             if len(chunks) == 1 and rng.random() < 0.7:
                 continue

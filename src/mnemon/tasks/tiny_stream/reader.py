@@ -28,7 +28,7 @@ def learn(facts: Facts, text: str, day: str = "") -> None:
     if reading.sense == "remove":
         facts[key] = [v for v in facts.get(key, []) if v not in reading.values]
     elif reading.sense == "state":
-        facts[key] = [*facts.get(key, []), *reading.values] if reading.attribute == words.TRIPS else [*reading.values]
+        facts[key] = [*reading.values, *(facts.get(key, []) if reading.attribute == words.TRIPS else [])]
 
 
 def answer_log(chunks: Sequence[tuple[str, str]], question: str) -> str:

@@ -165,7 +165,8 @@ def core_text(facts: dict[str, tuple[str, ...]]) -> str:
 def content(subject: str, attribute: str, held: Sequence[str]) -> str:
     """The stored form of a fact outside the core: "city Ben Oslo", "box birds red", "trips Ben Peru d3 Chile d7".
 
-    Two neighbouring words hardly ever occur together in another entry, so that whoever recites an entry stays in it.
+    The newest trip comes first: who adds one writes it and then copies the rest. Two neighbouring words hardly ever
+    occur together in another entry, so that whoever recites an entry stays in it.
     """
     if subject == words.BOX:
         return " ".join((subject, attribute, *held))
@@ -205,7 +206,7 @@ def think(view: View, reading: Reading) -> str:
     """What is known of a sentence's fact: its entry recited, its number, then what the sentence says, compared.
 
         "city Ben Oslo 3 Ben Rome fresh"       "box birds red 4 birds red 4 known"
-        "job User core: city Rome . job pilot none"   "ends city Ben Oslo 3 Ben Oslo 3 alone"   "nothing"
+        "job User core: city Rome . User job pilot none"   "ends city Ben Oslo 3 Ben Oslo 3 alone"   "nothing"
 
     Whoever repeats two words that stand together in the entry arrives again at its number (in the core at its full
     stop): then the value is known.
@@ -223,7 +224,7 @@ def think(view: View, reading: Reading) -> str:
         others = len(facts) > 1
         if not facts:
             return " ".join([*parts, "core:", "empty"])
-        parts += ["core:", *view.core.split(), reading.attribute, value]
+        parts += ["core:", *view.core.split(), words.USER, reading.attribute, value]
         parts += [words.STOP] if value in held else []
     else:
         found = match(view, reading)

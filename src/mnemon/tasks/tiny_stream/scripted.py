@@ -60,7 +60,7 @@ def right_call(view: View, reading: Reading, merge: bool = True, remove: bool = 
     if value in found.values:
         return None
     kept = found.values if reading.attribute == words.TRIPS and merge else ()
-    return update(found.section, content(reading.subject, reading.attribute, (*kept, *reading.values)), found.id)
+    return update(found.section, content(reading.subject, reading.attribute, (*reading.values, *kept)), found.id)
 
 
 def _core_call(view: View, reading: Reading) -> ToolCall | None:
@@ -85,7 +85,7 @@ def options(view: View, reading: Reading) -> list[ToolCall]:
         found.append(delete(line.section, line.id))
         if value not in line.values:
             kept = line.values if line.attribute == words.TRIPS else ()
-            text = content(reading.subject, reading.attribute, (*kept, *reading.values))
+            text = content(reading.subject, reading.attribute, (*reading.values, *kept))
             found.append(update(line.section, text, line.id))
     if reading.subject == words.USER and reading.section == "core":
         facts = read_core(view.core)
@@ -147,7 +147,7 @@ def one_section(view: View, reading: Reading, rng: random.Random) -> ToolCall | 
     if reading.sense == "remove":
         return delete("semantic", found.id)
     kept = found.values if reading.attribute == words.TRIPS else ()
-    return update("semantic", content(reading.subject, reading.attribute, (*kept, *reading.values)), found.id)
+    return update("semantic", content(reading.subject, reading.attribute, (*reading.values, *kept)), found.id)
 
 
 def demonstrator(view: View, reading: Reading, rng: random.Random) -> ToolCall | None:

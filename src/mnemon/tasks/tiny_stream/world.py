@@ -38,7 +38,7 @@ Kind = Literal["new", "change", "end", "restate", "trip", "example", "distract",
 Key = tuple[str, str]
 """(subject, attribute): ("Ben", "city"), ("User", "job"), ("box", "birds"), ("Ben", "trips")."""
 Facts = dict[Key, list[str]]
-"""Key → values; of trips: place, day, place, day …"""
+"""Key → values; of trips: place, day, place, day …, the newest first."""
 
 SHARES: dict[str, float] = {"user": 0.2, "other": 0.34, "trip": 0.2, "example": 0.15, "distract": 0.07, "chat": 0.04}
 """How often a sentence is about what."""
@@ -310,7 +310,7 @@ def apply(facts: Facts, said: Said, day: str) -> None:
     """What is true after a sentence of this day."""
     key = (said.subject, said.attribute)
     if said.kind == "trip":
-        facts[key] = [*facts.get(key, []), said.value, day]
+        facts[key] = [said.value, day, *facts.get(key, [])]
     elif said.kind == "end":
         facts[key] = []
     elif said.subject:
