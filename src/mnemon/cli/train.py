@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from mnemon.cli.chat import named
 from mnemon.cli.common import need_torch, refuse
 from mnemon.types import MnemonError
 
@@ -48,7 +49,8 @@ def memory_r1(
         typer.Option(
             metavar="MODEL",
             help="With --role reader: the frozen manager that builds the banks: PATH, hub id or URL; 'turns' stores "
-            "every turn as it stands; in the tiny world a run, 'simulated', or 'oracle' (the default).",
+            "every turn as it stands; in the tiny world a run, 'tiny' (the shipped manager), 'simulated', or 'oracle' "
+            "(the default).",
         ),
     ] = None,
     reader: Annotated[
@@ -56,7 +58,7 @@ def memory_r1(
         typer.Option(
             metavar="MODEL",
             help="With --role writer: the frozen answerer: PATH, hub id or URL (default: the starting policy; in the "
-            "tiny world a rule).",
+            "tiny world a rule; there 'tiny' is the shipped answerer).",
         ),
     ] = None,
     extractor: Annotated[
@@ -145,6 +147,9 @@ def memory_r1(
     from mnemon.recipes.memory_r1 import run as recipe
     from mnemon.recipes.memory_r1.options import TrainOptions
 
+    if data is None:  # the shipped agents have a name here, as in chat and eval
+        writer = named(writer, "writer") if writer else None
+        reader = named(reader, "reader") if reader else None
     options = TrainOptions(
         role=role, algo=algo, policy=policy, data=data, run=run, writer=writer, reader=reader, extractor=extractor,
         profile=profile, construction=construction, facts=facts, k=k, distill=distill, constant=constant,
