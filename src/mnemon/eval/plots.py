@@ -89,7 +89,7 @@ def length_plot(streams: Sequence[Stream], path: str | Path) -> Path:
 
     Raises MnemonError without matplotlib.
     """
-    figure, axes = _axes("score against stream length")
+    figure, axes = _axes("score against stream length", raised=False)
     _dots_by_source(axes, [(s.source, s.input_tokens, 100 * s.score) for s in streams if s.score is not None])
     middles = [(_middle(streams, part.name), part.by_stream) for part in by_length(streams)]
     known = [(x, 100 * mean.mean) for x, mean in middles if mean is not None]
@@ -106,7 +106,7 @@ def memory_plot(streams: Sequence[Stream], path: str | Path, counter: str = "") 
 
     Raises MnemonError without matplotlib.
     """
-    figure, axes = _axes("memory against input")
+    figure, axes = _axes("memory against input", raised=False)
     _dots_by_source(axes, [(s.source, max(1, s.input_tokens), max(1, s.memory_tokens)) for s in streams])
     ends = [max(1, f(s.input_tokens for s in streams)) for f in (min, max)]
     for share, style, name in ((1.0, "-", "all"), (0.5, "--", "half")):
@@ -135,13 +135,13 @@ def _dots_by_source(axes: Any, points: Sequence[tuple[str, float, float]]) -> No
             [x for x, _ in held], [y for _, y in held], s=22, alpha=0.7, color=colour, marker=marker, label=source
         )
     if sources:
-        _legend(axes, len(sources))
+        axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.02, 1), borderaxespad=0)
 
 
 # ── the frame of a picture ───────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _axes(title: str, raised: bool = True) -> tuple[Any, Any]:
+def _axes(title: str, raised: bool) -> tuple[Any, Any]:
     """A figure with one plain pair of axes. raised: the title leaves room for a legend below it."""
     try:
         from matplotlib.figure import Figure  # an extra: the package works without it
@@ -151,6 +151,7 @@ def _axes(title: str, raised: bool = True) -> tuple[Any, Any]:
     axes = figure.add_subplot()
     axes.set_title(title, loc="left", fontweight="bold", pad=26 if raised and title else None)
     axes.grid(axis="y", color="#dddddd", linewidth=0.8)
+    axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(length=0)
     axes.margins(x=0.02)
