@@ -14,7 +14,7 @@ from mnemon import cli
 ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 TEXT = {page.name: page.read_text(encoding="utf-8") for page in PAGES}
-GUIDES = ("concepts.md", "training.md", "evaluation.md", "tiny_world.md", "paper_index.md", "data.md")
+GUIDES = ("concepts.md", "training.md", "evaluation.md", "tiny_world.md", "paper_index.md", "data.md", "mem_alpha.md")
 
 
 def options(*path: str) -> set[str]:
@@ -46,13 +46,9 @@ def test_files_exist(name: str) -> None:
 
 @pytest.mark.parametrize("name", GUIDES)
 def test_options_exist(name: str) -> None:
-    every = (
-        options("train", "memory-r1")
-        | options("eval", "memory-r1")
-        | options("data", "show")
-        | options("data", "build")
-    )
-    known = every | {"--nproc_per_node"}
+    commands = [(verb, recipe) for verb in ("train", "eval") for recipe in ("memory-r1", "mem-alpha")]
+    commands += [("data", "show"), ("data", "build")]
+    known = {"--nproc_per_node"}.union(*(options(*command) for command in commands))
     assert set(re.findall(r"(?<![\w-])--[a-z][\w-]*", TEXT[name])) <= known
 
 
@@ -79,9 +75,10 @@ def test_dotted_names_exist(name: str) -> None:
             break
 
 
-def cells(title: str) -> list[str]:
+def cells(title: str, system: str = "Memory-R1") -> list[str]:
     """The row of the paper index whose first cell is `title`; in a title of two tables, all cells of both."""
-    rows = [line for line in TEXT["paper_index.md"].splitlines() if line.strip("| *").startswith(title)]
+    page = next(part for part in TEXT["paper_index.md"].split("\n## ") if part.startswith(system))
+    rows = [line for line in page.splitlines() if line.strip("| *").startswith(title)]
     assert rows, title
     return [cell.strip() for row in rows for cell in row.strip("|").split("|")]
 
@@ -114,6 +111,56 @@ def test_paper_index_profiles() -> None:
         assert (config.betas, config.weight_decay, config.max_grad_norm) == ((0.9, 0.999), 0.0, 1.0)
         assert preset.manager["related"] == int(cells("memories shown to the manager")[2].split()[0].strip("*"))
         assert preset.context_turns == 50
+
+
+def test_paper_index_mem_alpha() -> None:
+    pytest.importorskip("torch")
+    from mnemon.agents.mem_alpha import NEWEST
+    from mnemon.recipes.mem_alpha.presets import PRESETS
+
+    def cell(title: str) -> tuple[str, str]:
+        """Profile paper, default."""
+        row = cells(title, "Mem-α")
+        return row[2], row[2] if row[3].startswith("=") else row[3]
+
+    paper, default = PRESETS["paper"], PRESETS["default"]
+    assert (paper.writer["shown"], default.writer["shown"], NEWEST) == ("newest", "related", 5)
+    related, recent = default.writer["related"], default.writer["recent"]
+    shown = f"the {related} entries of each list related to the chunk, the {recent} newest"
+    assert shown in cell("the writer sees")[1]
+    assert (paper.writer["rounds"], default.writer["rounds"], paper.layout.get("cut"), default.layout.get("cut")) == (
+        (1, 1, True, None)
+    )
+    assert (paper.pays, default.pays, paper.validity) == ("paper", "default", 1)
+    assert f"weight {default.validity:g} (" in cell("r2, valid calls")[1]
+    assert cells("r2, valid calls", "Mem-α")[1].startswith(f"weight {paper.validity:g};")
+    for preset, column in ((paper, 0), (default, 1)):
+        config, loop = preset.train, preset.loop
+        assert f"at most {preset.layout['core']} tokens" in cell("core")[column]
+        assert cell("prompt, reply of the writer")[column] == f"{preset.prompt_tokens:,} and {preset.reply_tokens:,}"
+        answer = f"{preset.answer_prompt:,} and {preset.answer_tokens:,}"
+        assert cells("prompt, answer of the reader", "Mem-α")[1 + 2 * column].startswith(answer)
+        assert f"{preset.reader['k']} of each list" in cell("entries for an answer")[column]
+        assert cell("β")[column].startswith(f"{preset.beta:g}")
+        assert cell("γ")[column].startswith(f"{preset.gamma:g}")
+        kind, eps = cell("GRPO comparison")[column].split("; ")
+        assert kind == ("pooled" if loop.step_credit == "pooled" else "trajectory terms and step terms apart")
+        assert float(eps) == loop.eps
+        assert cell("batch")[column].startswith(f"{loop.groups} streams × {loop.members} rollouts")
+        assert cell("questions per stream")[column].startswith(str(preset.questions or "all"))
+        assert cell("minibatch")[column].startswith(f"{config.minibatch} trajectories")
+        assert cell("updates")[column].startswith(str(loop.updates))
+        assert cell("rate and warm-up")[column].startswith(f"1e-6, {config.warmup} updates")
+        assert cell("KL coefficient")[column].startswith(f"{config.kl_coef:g}")
+        assert cell("weight decay")[column] == f"{config.weight_decay:g}"
+        assert cell("weight of a trajectory")[column] == f"`{config.loss_weights}`"
+        assert cell("validation every")[column].startswith(f"{loop.eval_every} updates")
+        assert (config.lr, config.schedule, config.clip_low, config.clip_high, config.epochs) == (
+            (1e-6, "constant", 0.2, 0.2, 1)
+        )
+        assert (preset.credit, loop.constant, loop.algo, config.temperature) == ("episode", "skip", "grpo", 1.0)
+    assert (paper.train.dual_clip, default.train.dual_clip) == (3.0, None)
+    assert cells("clip and dual clip", "Mem-α")[1:4] == ["0.2, dual clip 3", "=", "0.2, none"]
 
 
 def test_paper_index_tiny_world() -> None:
