@@ -121,9 +121,11 @@ def skill_row(rng: random.Random, ids: dict[str, int], name: str) -> Row:
     most = 5 if attribute in words.LISTS else 1
     held = rng.sample(pool, rng.choices(range(most + 1), [1, *[1.3] * most])[0])
     draw = rng.random()
-    inside = bool(held) and draw < 0.5
+    inside = bool(held) and draw < 0.6
     value = rng.choice(held) if inside else rng.choice([v for v in pool if v not in held])
-    removal = inside and rng.random() < 0.8
+    removal = inside and rng.random() < 0.85
+    if removal and rng.random() < 0.3:
+        value = held[0]
     core = rng.choice(words.cores("remove" if removal else "state", attribute, "seen"))
     reading = rules.Reading("remove" if removal else "state", person, attribute, value)
     view = _skill_view(rng, person, attribute, held)
