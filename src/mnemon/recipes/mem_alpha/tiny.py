@@ -51,7 +51,8 @@ class TinySettings:
 
     length: chunks per training stream. before: chunks that its memory already holds, rightly kept, in turn over the
     streams: who reads six chunks learns with the memory of a longer stream. credit: "linked" pays a question to the
-    chunks that it is about, "trajectory" to all (arXiv 2509.25911). beta, gamma: weights of compression and of the
+    chunks that it is about, "trajectory" to all (arXiv 2509.25911), "mixed" half each: a chunk that empties the core
+    hurts questions about others. beta, gamma: weights of compression and of the
     judge's content score; validity: weight of valid calls.
     """
 
@@ -62,7 +63,7 @@ class TinySettings:
     cold_updates: int = 1200
     cold_batch: int = 32
     demonstrations: float = 0.25
-    credit: Literal["linked", "trajectory"] = "linked"
+    credit: Literal["linked", "trajectory", "mixed"] = "mixed"
     beta: float = 0.05
     gamma: float = 0.1
     validity: float = 0.2
@@ -171,8 +172,10 @@ def rule_judge(edit: Edit) -> float:
 
 def writer_rewards(settings: TinySettings) -> tuple[Reward, ...]:
     """r1 (answers) + validity · r2 + beta · r3 + gamma · r4 (arXiv 2509.25911 §3.2, with smaller weight on r2)."""
-    right = linked_answers() if settings.credit == "linked" else answers()
-    terms = [right, valid_calls(weight=settings.validity)]
+    linked = {"linked": 1.0, "mixed": 0.5, "trajectory": 0.0}[settings.credit]
+    terms = [linked_answers(weight=linked)] if linked else []
+    terms += [answers(weight=1 - linked)] if linked < 1 else []
+    terms += [valid_calls(weight=settings.validity)]
     terms += [compression(weight=settings.beta)] if settings.beta else []
     terms += [content(rule_judge, weight=settings.gamma)] if settings.gamma else []
     return tuple(terms)
