@@ -108,7 +108,10 @@ def probes_of(rng: random.Random, stream: Stream, most: int, since: int = 0) -> 
 
 
 def _asked(rng: random.Random, stream: Stream) -> dict[str, list[tuple[Question, list[int]]]]:
-    """Every question that the stream answers, with the chunks that it depends on, by dimension."""
+    """Every question that the stream answers, with the chunks that touch its entry, by dimension. The user's facts share
+    one entry: whoever rewrites the core may lose any of them.
+    """
+    core = [i for (s, a), chunks in stream.touched.items() if s == words.USER and a != words.TRIPS for i in chunks]
     found: dict[str, list[tuple[Question, list[int]]]] = {dimension: [] for dimension in DIMENSIONS}
     owners = {held[0]: person for (person, a), held in stream.facts.items() if a == "pet" and held}
     for (subject, attribute), chunks in stream.touched.items():
@@ -129,7 +132,8 @@ def _asked(rng: random.Random, stream: Stream) -> dict[str, list[tuple[Question,
                 found["test-time"].append((Question("box", thing), chunks))
         else:
             changed = (subject, attribute) in stream.changed
-            found["conflict" if changed else "one hop"].append((Question("value", subject, attribute), chunks))
+            entry = core if subject == words.USER else chunks
+            found["conflict" if changed else "one hop"].append((Question("value", subject, attribute), entry))
     for pet, person in owners.items():
         about = [a for (p, a), held in stream.facts.items() if p == person and held and a not in ("pet", words.TRIPS)]
         if about:
