@@ -146,6 +146,7 @@ def measure() -> dict[str, Any]:  # noqa: C901
             scores = answerer_scores(RUNS / f"answerer_ppo_{seed}", banks, True, tiny_reader.SHOWN)
             found["algorithms"].setdefault("answerer_ppo", []).append(_mean(scores))
     found["cases"] = cases()
+    found["preset"] = claims_report.PRESET
     return found
 
 
