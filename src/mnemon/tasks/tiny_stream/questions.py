@@ -108,8 +108,8 @@ def probes_of(rng: random.Random, stream: Stream, most: int, since: int = 0) -> 
 
 
 def _asked(rng: random.Random, stream: Stream) -> dict[str, list[tuple[Question, list[int]]]]:
-    """Every question that the stream answers, with the chunks that touch its entry, by dimension. The user's facts share
-    one entry: whoever rewrites the core may lose any of them.
+    """Every question that the stream answers, with the chunks that touch its entry, by dimension. The user's facts
+    share one entry: whoever rewrites the core may lose any of them.
     """
     core = [i for (s, a), chunks in stream.touched.items() if s == words.USER and a != words.TRIPS for i in chunks]
     found: dict[str, list[tuple[Question, list[int]]]] = {dimension: [] for dimension in DIMENSIONS}
