@@ -62,7 +62,7 @@ class TinySettings:
             betas=(0.9, 0.98),
             warmup=5,
             entropy=0.001,
-            minibatch=48,
+            minibatch=16,
             token_budget=8192,
         )
     )
