@@ -181,7 +181,7 @@ def markdown(found: Mapping[str, Any]) -> str:
         f"rows trained on, {run['optimizer_steps']:.0f} optimizer steps, largest change of a weight "
         f"{run['largest_weight_change']:.1e}, {run['unscorable']} trajectories that could not be scored. What varies "
         "among random writers is whether a reply holds the token that opens a call: such a call cannot be read and is "
-        "refused.",
+        "refused. Term valid_calls is a sum over chunks.",
     ]
     for name, title in REPORTS.items():
         page += ["", f"## Test streams: {title}", "", *report_lines(found["reports"][name])]
@@ -198,10 +198,7 @@ def update_rows(run: Mapping[str, Any]) -> list[list[Any]]:
     refused = [sum(n for event, n in events.items() if event.startswith("refused:")) for events in run["events"]]
     return [
         ["mean reward", shown(run["reward"], ".3f")],
-        *(
-            [f"{name} (sum over chunks where per chunk)", shown([t.get(name) for t in run["terms"]], ".2f")]
-            for name in names
-        ),
+        *([f"reward term {name}", shown([t.get(name) for t in run["terms"]], ".2f")] for name in names),
         ["tool calls", shown([sum(tools.values()) for tools in run["tools"]], "d")],
         ["of them refused", shown(refused, "d")],
         ["gradient norm", shown(run["grad_norm"], ".2g")],
@@ -225,7 +222,7 @@ def report_lines(report: Mapping[str, Any]) -> list[str]:
     refused = ", ".join(f"{name} {n}" for name, n in streams["calls"]["refused"].items()) or "none"
     return [
         f"{counts['answered']} of {counts['asked']} questions answered, {counts['failed']} failed; {work['inputs']} "
-        f"chunks read, {work['prompt_tokens']:,} prompt tokens, {work['seconds']:.0f} s. Calls: {calls}; refused: "
+        f"chunks read, {work['prompt_tokens']:,} prompt tokens. Calls: {calls}; refused: "
         f"{refused}; chunks without a call: {streams['calls']['inputs_without_a_call']}.",
         "",
         *table(["source", *header], [row(name, part) for name, part in streams["sources"].items()]),
