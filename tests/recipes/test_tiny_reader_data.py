@@ -41,7 +41,9 @@ def test_one_marker() -> None:
 def test_scan_by_hand() -> None:
     assert " ".join(scan(TEXTS, PETS)) == "Anna pets 1 Olga Anna 2 Anna Anna job 3 how Anna 4 Anna Anna pets match 4"
     whose = Question("whose", "pets", value="Rex")
-    assert " ".join(scan(TEXTS, whose)) == "Rex pets 1 Olga Rex car 2 Anna Rex job 3 how Rex are 4 Anna Rex pets match 4"
+    assert (
+        " ".join(scan(TEXTS, whose)) == "Rex pets 1 Olga Rex car 2 Anna Rex job 3 how Rex are 4 Anna Rex pets match 4"
+    )
     other = Question("whose", "pets", value="Milo")
     assert " ".join(scan(TEXTS, other)) == "Milo pets 1 Olga Milo car 2 Anna Milo job 3 how Milo are 4 Anna Milo pets"
 
