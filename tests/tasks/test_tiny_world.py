@@ -143,7 +143,7 @@ def lines(*texts: str) -> list[rules.Line]:
             "Anna moved to Rome",
             ["Ben city Rome", "Anna city Oslo"],
             ToolCall("update", {"id": "2", "text": "Anna city Rome"}),
-            "Anna city 1 Ben 2 Anna city Oslo fresh",
+            "Anna city 1 Ben Anna 2 Anna Anna city Oslo fresh",
         ),
         (
             "Anna adopted Luna",
