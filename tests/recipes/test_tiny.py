@@ -157,7 +157,8 @@ def test_few_tasks_are_walked_through_in_turn() -> None:
 @pytest.mark.timeout(900)
 def test_a_tiny_model_learns_to_manage_a_memory(tmp_path: Path) -> None:
     """At least 40 points over the best of cold start, demonstrator and always-add, within 240 CPU-seconds."""
-    settings = replace(tiny.TinySettings(seed=0), loop=LoopConfig(updates=12, groups=24, members=8, eval_every=12))
+    loop = LoopConfig(updates=12, groups=24, members=8, eval_every=12)
+    settings = replace(tiny.TinySettings(seed=0), cold_updates=1000, loop=loop)
     started = time.process_time()
     cold = tiny.cold_start(tmp_path / "cold", settings)
     with RunFolder(tmp_path / "run").start({"test": "learning"}, seed=0) as run:
