@@ -112,3 +112,39 @@ def one_torch_thread() -> None:
     torch = sys.modules.get("torch")
     if torch is not None and torch.get_num_threads() != 1:
         torch.set_num_threads(1)
+
+
+class Said:
+    """What a command printed, and how it left."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+
+@pytest.fixture
+def mnemon(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
+    """`mnemon(*arguments)`: run a command in this process."""
+    monkeypatch.setenv("COLUMNS", "100")
+
+    def call(*arguments: object) -> Said:
+        capfd.readouterr()
+        from mnemon.cli import main
+
+        code = main([str(a) for a in arguments])
+        return Said(code, *capfd.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def mistake(mnemon: Any) -> Any:
+    """`mistake(*arguments)`: a command that must fail with one message; the message."""
+
+    def call(*arguments: object) -> str:
+        said = mnemon(*arguments)
+        assert said.code == 2, said.err
+        assert "Traceback" not in said.err + said.out
+        assert said.err.count("error: ") == 1
+        return str(said.err)
+
+    return call

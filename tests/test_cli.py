@@ -21,7 +21,7 @@ import pytest
 from rich.console import Console
 
 from mnemon import __version__
-from mnemon.cli import common, main
+from mnemon.cli import common
 from mnemon.cli.demo import _curves
 from mnemon.cli.evaluate import _board
 from mnemon.policy import local
@@ -31,40 +31,6 @@ from mnemon.runs import RunFolder
 from mnemon.tasks import locomo
 
 SMALL = ["--updates", "1", "--groups", "1", "--members", "2"]
-
-
-class Said:
-    """What a command printed, and how it left."""
-
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-
-
-@pytest.fixture
-def mnemon(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
-    """`mnemon(*arguments)`: run a command in this process."""
-    monkeypatch.setenv("COLUMNS", "100")
-
-    def call(*arguments: object) -> Said:
-        capfd.readouterr()
-        code = main([str(a) for a in arguments])
-        return Said(code, *capfd.readouterr())
-
-    return call
-
-
-@pytest.fixture
-def mistake(mnemon: Any) -> Any:
-    """`mistake(*arguments)`: a command that must fail with one message; the message."""
-
-    def call(*arguments: object) -> str:
-        said = mnemon(*arguments)
-        assert said.code == 2, said.err
-        assert "Traceback" not in said.err + said.out
-        assert said.err.count("error: ") == 1
-        return str(said.err)
-
-    return call
 
 
 # ── a LoCoMo file ────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from mnemon.agents.mem_alpha import qwen
-from mnemon.cli import main
 from mnemon.cli import mem_alpha as commands
 from mnemon.policy.base import Request, Scripted
 from mnemon.policy.local import LocalPolicy
@@ -25,39 +24,10 @@ Row = Callable[..., Any]
 SMALL = ("--updates", "1", "--groups", "2", "--members", "2", "--max-reply", "24", "--max-prompt", "16000")
 
 
-class Said:
-    """What a command printed, and how it left."""
-
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-
-
-@pytest.fixture
-def mnemon(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
-    """`mnemon(*arguments)`: run a command in this process."""
-    monkeypatch.setenv("COLUMNS", "100")
+@pytest.fixture(autouse=True)
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No name is looked up on the hub."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-
-    def call(*arguments: object) -> Said:
-        capfd.readouterr()
-        code = main([str(a) for a in arguments])
-        return Said(code, *capfd.readouterr())
-
-    return call
-
-
-@pytest.fixture
-def mistake(mnemon: Any) -> Any:
-    """`mistake(*arguments)`: a command that must fail with one message; the message."""
-
-    def call(*arguments: object) -> str:
-        said = mnemon(*arguments)
-        assert said.code == 2, said.err
-        assert "Traceback" not in said.err + said.out
-        assert said.err.count("error: ") == 1
-        return " ".join(said.err.split())
-
-    return call
 
 
 @pytest.fixture

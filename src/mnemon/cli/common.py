@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import typer
@@ -24,6 +25,20 @@ def need_torch(what: str) -> None:
     from transformers.utils import logging
 
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def gpu_memory() -> Iterator[None]:
+    """Training under this says what to do when the GPU's memory is full."""
+    import torch  # after need_torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise MnemonError(
+            f"the GPU's memory is full ({str(error).splitlines()[0]}): lower --groups, --members, --max-prompt or "
+            "--max-reply, or train adapters with --lora; then --resume"
+        ) from error
 
 
 def refuse(context: typer.Context, names: Collection[str], why: str) -> None:

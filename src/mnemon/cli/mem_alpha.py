@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mnemon.agent import Agent
-from mnemon.cli.common import agent_of, check_role, need_torch, refuse
+from mnemon.cli.common import agent_of, check_role, gpu_memory, need_torch, refuse
 from mnemon.policy.base import run_sync
 from mnemon.policy.open import open_policy
 from mnemon.types import MnemonError, Policy
@@ -123,8 +123,6 @@ def train(
     if lr is not None and lr <= 0:
         raise MnemonError(f"--lr must be above 0, got {lr:g}")
     need_torch("training")
-    import torch
-
     from mnemon.recipes.mem_alpha import run as recipe
     from mnemon.recipes.mem_alpha.options import TrainOptions
 
@@ -135,13 +133,8 @@ def train(
         groups=groups, members=members, lr=lr, kl=kl, lora=lora, max_prompt=max_prompt, max_reply=max_reply, seed=seed,
         tensorboard=tensorboard, resume=resume, dry_run=dry_run, skip_bad=skip_bad,
     )  # fmt: skip
-    try:
+    with gpu_memory():
         recipe.start(options)
-    except torch.OutOfMemoryError as error:
-        raise MnemonError(
-            f"the GPU's memory is full ({str(error).splitlines()[0]}): lower --groups, --members, --max-prompt or "
-            "--max-reply, or train adapters with --lora; then --resume"
-        ) from error
 
 
 def evaluate(

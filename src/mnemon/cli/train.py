@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from mnemon.cli.chat import named
-from mnemon.cli.common import need_torch, refuse
+from mnemon.cli.common import gpu_memory, need_torch, refuse
 from mnemon.types import MnemonError
 
 app = typer.Typer(help="Train a memory agent.")
@@ -142,8 +142,6 @@ def memory_r1(
     if lr is not None and lr <= 0:
         raise MnemonError(f"--lr must be above 0, got {lr:g}")
     need_torch("training")
-    import torch
-
     from mnemon.recipes.memory_r1 import run as recipe
     from mnemon.recipes.memory_r1.options import TrainOptions
 
@@ -157,10 +155,5 @@ def memory_r1(
         cold_updates=cold_updates, max_prompt=max_prompt, max_reply=max_reply, seed=seed, tensorboard=tensorboard,
         resume=resume, dry_run=dry_run, skip_bad=skip_bad,
     )  # fmt: skip
-    try:
+    with gpu_memory():
         recipe.start(options)
-    except torch.OutOfMemoryError as error:
-        raise MnemonError(
-            f"the GPU's memory is full ({str(error).splitlines()[0]}): lower --groups, --members, --max-prompt or "
-            "--max-reply, or train adapters with --lora; then --resume"
-        ) from error

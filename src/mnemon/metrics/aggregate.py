@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -103,6 +104,13 @@ def _bootstrap(
         low, high = np.quantile(total_S[drawn] / count_S[drawn], tails)
         intervals.append((float(low), float(high)))
     return intervals
+
+
+def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and its standard error, sqrt(sample variance / n), over independent values (episodes, streams)."""
+    mean = sum(values) / len(values)
+    variance = sum((v - mean) ** 2 for v in values) / max(1, len(values) - 1)
+    return mean, math.sqrt(variance / len(values))
 
 
 def weighted_mean(means: Mapping[str, float], counts: Mapping[str, int]) -> float:

@@ -70,6 +70,15 @@ def opened(folder: Path, described: Mapping[str, Any], *, seed: int, resume: boo
         yield run
 
 
+def open_model(source: str) -> tuple[Any, Any]:
+    """The tiny model and tokenizer of a run, a checkpoint or a model directory (float32, CPU, one thread: its matrices
+    are too small to share, and the number of threads would change the last bits).
+    """
+    torch.set_num_threads(1)
+    model, tokenizer = load_model(model_source(source)[0], torch.float32)
+    return model, tokenizer
+
+
 def trained_model(
     source: str, train: TrainConfig, *, reply_tokens: int, critic: bool, seed: int
 ) -> tuple[Trainer, LocalPolicy, Any]:

@@ -13,8 +13,8 @@ import torch
 from mnemon.agent import Agent, Reader, agent_fingerprint, rollouts
 from mnemon.agents.mem_alpha.agents import writer
 from mnemon.agents.mem_alpha.judge import Edit
-from mnemon.policy.local import LocalPolicy, load_model
-from mnemon.policy.open import model_source, newest_checkpoint
+from mnemon.policy.local import LocalPolicy
+from mnemon.policy.open import newest_checkpoint
 from mnemon.policy.tiny import build_model
 from mnemon.recipes.mem_alpha.tiny_data import cold_rows, start_state, stream_tokenizer
 from mnemon.recipes.mem_alpha.tiny_init import pair_init
@@ -34,6 +34,7 @@ from mnemon.tasks.tiny_stream.judge import valid_edit
 from mnemon.tasks.tiny_stream.questions import DIMENSIONS
 from mnemon.tasks.tiny_stream.reader import rule_reader
 from mnemon.train.config import LoopConfig, TrainConfig
+from mnemon.train.launch import open_model as open_model  # recipes and benchmarks find it here
 from mnemon.train.loop import Problem, train
 from mnemon.train.ranks import world
 from mnemon.train.sft import fit, length_buckets
@@ -188,13 +189,6 @@ def training_tasks(settings: TinySettings, update: int, attempt: int) -> list[Ta
         make_task(first + i, settings.length, most=settings.questions, before=settings.before[i % len(settings.before)])
         for i in range(settings.loop.groups)
     ]
-
-
-def open_model(source: str) -> tuple[Any, Any]:
-    """The tiny model and tokenizer of a run, a checkpoint or a model directory (float32, CPU, one thread)."""
-    torch.set_num_threads(1)
-    model, tokenizer = load_model(model_source(source)[0], torch.float32)
-    return model, tokenizer
 
 
 def train_writer(run: RunFolder, settings: TinySettings, cold: str, reader: Reader | None = None) -> dict[str, Any]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from typing import Literal
 
 from mnemon.memory.retrieve import Lexical, rank
+from mnemon.metrics.aggregate import mean_and_error
 from mnemon.policy.base import Scripted, run_sync
 from mnemon.policy.local import LocalPolicy
 from mnemon.policy.tiny import END
@@ -35,13 +35,6 @@ def boards(streams: int, split: Literal["validation", "test"] = "test") -> dict[
     sets = {f"L={n}": make_tasks(streams_of(n, streams), n, split) for n in LENGTHS}
     sets["L=6 unseen templates"] = make_tasks(streams, LENGTHS[0], split, "unseen")
     return sets
-
-
-def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and standard error over streams."""
-    mean = sum(values) / len(values)
-    variance = sum((v - mean) ** 2 for v in values) / max(1, len(values) - 1)
-    return mean, math.sqrt(variance / len(values))
 
 
 def words_of(task: Task) -> int:

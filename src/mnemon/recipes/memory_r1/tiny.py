@@ -15,8 +15,8 @@ import torch
 from mnemon.agent import Agent, Reader, agent_fingerprint, rollouts
 from mnemon.agents.memory_r1 import answerer, manager
 from mnemon.policy.base import Scripted
-from mnemon.policy.local import LocalPolicy, load_model
-from mnemon.policy.open import model_source, newest_checkpoint
+from mnemon.policy.local import LocalPolicy
+from mnemon.policy.open import newest_checkpoint
 from mnemon.policy.tiny import build_model, build_tokenizer
 from mnemon.recipes.tiny_data import demonstrations, skills, start_state, token_ids
 from mnemon.recipes.tiny_reader_data import reader_cold_rows
@@ -25,6 +25,7 @@ from mnemon.runs import RunFolder
 from mnemon.tasks.tiny import make_task, make_tasks, words
 from mnemon.tasks.tiny.scripted import read_answer
 from mnemon.train.config import TrainConfig
+from mnemon.train.launch import open_model as open_model  # recipes and benchmarks find it here
 from mnemon.train.loop import LoopConfig, Problem, train
 from mnemon.train.ranks import world
 from mnemon.train.sft import fit, length_buckets
@@ -229,15 +230,6 @@ def training_tasks(settings: TinySettings, update: int, attempt: int) -> list[Ta
         unique = dict.fromkeys(seeds_used)
         return [make_task(TRAIN_SEEDS + s, settings.length, "train") for s in unique]
     return [make_task(TRAIN_SEEDS + s, settings.length, "train") for s in seeds]
-
-
-def open_model(source: str) -> tuple[Any, Any]:
-    """The tiny model and tokenizer of a run, a checkpoint or a model directory (float32, CPU, one thread: its matrices
-    are too small to share, and the number of threads would change the last bits).
-    """
-    torch.set_num_threads(1)
-    model, tokenizer = load_model(model_source(source)[0], torch.float32)
-    return model, tokenizer
 
 
 def train_writer(run: RunFolder, settings: TinySettings, cold: str, reader: Reader | None = None) -> dict[str, Any]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Literal
 
 from mnemon.agent import Reader
+from mnemon.metrics.aggregate import mean_and_error
 from mnemon.policy.base import Scripted, run_sync
 from mnemon.policy.open import open_policy
 from mnemon.recipes.memory_r1.tiny import accuracy, operation_counts, play, rightly
@@ -23,13 +23,6 @@ LENGTHS = (6, 10, 78, 240)
 def episodes_of(length: int, episodes: int) -> int:
     """Fewer of the long ones: about the same number of questions."""
     return max(4, episodes * 6 // length) if length > 10 else episodes
-
-
-def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and standard error over episodes."""
-    mean = sum(values) / len(values)
-    variance = sum((v - mean) ** 2 for v in values) / max(1, len(values) - 1)
-    return mean, math.sqrt(variance / len(values))
 
 
 def figures(trajectories: Sequence[Trajectory]) -> JSON:
